@@ -1,0 +1,58 @@
+PYTHON ?= python3
+
+VENV := .venv
+VENV_PYTHON := $(VENV)/bin/python
+
+# pyenv's shims are on PATH for versions that are not active too, and then fail
+# when run. The real folders go first, for those Python versions that we support.
+PYENV_BINS := $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[0-3].*[0-9]/bin)
+empty :=
+space := $(empty) $(empty)
+TOX := PATH="$(subst $(space),,$(PYENV_BINS:=:))$$PATH" $(VENV_PYTHON) -m tox
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint types format clean
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(VENV)/.with-runtime ## run the demo: a proxy and a pretended VM, no hypervisor needed
+	$(VENV_PYTHON) ccproxy.py demo
+
+test: $(VENV)/.with-tox ## run all tests and checks, on each Python 3.10 to 3.13 found
+	@$(TOX) run-parallel --parallel auto --parallel-no-spinner
+
+lint: $(VENV)/.with-tox ## check style and format
+	@$(TOX) run -e lint
+
+types: $(VENV)/.with-tox ## check the types
+	@$(TOX) run -e types
+
+format: $(VENV)/.with-tox ## put the sources in the format that lint asks for
+	@$(TOX) exec -e lint -- ruff check --fix --exit-zero
+	@$(TOX) exec -e lint -- ruff format
+
+clean: ## remove all that these targets and the build tools made
+	rm -rf $(VENV) .tox build dist *.egg-info htmlcov .coverage .coverage.*
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo 'ccproxy needs Python 3.10 or newer: install it, or name one with PYTHON=.' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+	    { echo '$(PYTHON) cannot make virtual environments: install python3-venv (as root: apt-get install python3-venv).' >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# Read from setup.cfg and not by an editable install: the demo then needs no
+# build tools, and starts sooner.
+$(VENV)/.with-runtime: setup.cfg $(VENV)/.made
+	@$(VENV_PYTHON) -c 'import configparser as c; f = c.RawConfigParser(); f.read("setup.cfg"); print(f["options"]["install_requires"])' >$(VENV)/runtime.txt
+	$(VENV_PYTHON) -m pip install --quiet --requirement $(VENV)/runtime.txt
+	@touch $@
+
+$(VENV)/.with-tox: $(VENV)/.made
+	$(VENV_PYTHON) -m pip install --quiet 'tox>=4.11'
+	@touch $@

@@ -1,0 +1,1 @@
+"""ccproxy: the proxy between Clear Containers runtimes, shims and virtual machines."""

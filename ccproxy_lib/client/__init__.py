@@ -1,0 +1,1 @@
+"""The other side of the socket: what a runtime or a shim needs, without gevent."""

@@ -1,0 +1,130 @@
+"""The shim's side of a session: streams and signals in, streams and the exit status out."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import socket
+from collections.abc import Callable
+from types import FrameType
+from typing import BinaryIO
+
+from ccproxy_lib.client.connection import Connection
+from ccproxy_lib.wire.frames import Command, Frame, Notification, Stream, Type
+
+STDIN_BYTES = 32 * 1024
+
+
+class Shim:
+    """The shim of one session, from ConnectShim on.
+
+    Raises ProxyError if the proxy is not there or does not know the token.
+    """
+
+    def __init__(self, path: str, token: str) -> None:
+        self._connection = Connection(path)
+        self._connection.call(Command.CONNECT_SHIM, token=token)
+        self._connection.socket.settimeout(None)
+        self.exit_status: int | None = None
+
+    def __enter__(self) -> Shim:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def stdin(self, data: bytes) -> None:
+        """Send stdin; empty data closes it."""
+        self._connection.send(Type.STREAM, Stream.STDIN, data)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Tell the process the terminal's size."""
+        self.signal(signal.SIGWINCH, columns, rows)
+
+    def signal(self, number: int, columns: int | None = None, rows: int | None = None) -> None:
+        """Send a signal, without waiting for the answer."""
+        members = {"signalNumber": int(number)}
+        if columns and rows:
+            members |= {"columns": columns, "rows": rows}
+        self._connection.command(Command.SIGNAL, **members)
+
+    def run(
+        self,
+        source: int | None,
+        stdout: BinaryIO,
+        stderr: BinaryIO,
+        size: Callable[[], tuple[int, int]] | None = None,
+    ) -> int:
+        """Carry streams until the process has ended; return its exit status.
+
+        ``source`` is the descriptor that stdin is read from, if any.  With
+        ``size``, which returns columns and rows, each SIGWINCH becomes a resize.
+        """
+        # poll, unlike epoll, takes regular files: stdin may be one.
+        with selectors.PollSelector() as selector, _Resizes(size is not None) as resizes:
+            selector.register(self._connection, selectors.EVENT_READ)
+            selector.register(resizes, selectors.EVENT_READ)
+            if source is not None:
+                selector.register(source, selectors.EVENT_READ)
+            while self.exit_status is None:
+                for key, _ in selector.select():
+                    if key.fileobj is self._connection:
+                        self._take(self._connection.receive(), stdout, stderr)
+                    elif key.fileobj is resizes:
+                        resizes.take()
+                        if size:
+                            self.resize(*size())
+                    elif not self._forward(key.fd):
+                        selector.unregister(key.fd)
+                while self._connection.pending():
+                    self._take(self._connection.receive(), stdout, stderr)
+        self._connection.send(Type.COMMAND, Command.DISCONNECT_SHIM)
+        return self.exit_status
+
+    def _forward(self, source: int) -> bool:
+        """Send what ``source`` has; False at its end."""
+        data = os.read(source, STDIN_BYTES)
+        self.stdin(data)
+        return bool(data)
+
+    def _take(self, frame: Frame, stdout: BinaryIO, stderr: BinaryIO) -> None:
+        if frame.type == Type.STREAM:
+            target = stderr if frame.opcode == Stream.STDERR else stdout
+            target.write(frame.payload)
+            target.flush()
+        elif frame.type == Type.NOTIFICATION and frame.opcode == Notification.PROCESS_EXITED:
+            self.exit_status = frame.payload[0]
+
+
+class _Resizes:
+    """A descriptor that becomes readable when the terminal's size has changed."""
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+
+    def __enter__(self) -> _Resizes:
+        if self._wanted:
+            self._previous = signal.signal(signal.SIGWINCH, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._wanted:
+            signal.signal(signal.SIGWINCH, self._previous)
+        self._reader.close()
+        self._writer.close()
+
+    def fileno(self) -> int:
+        return self._reader.fileno()
+
+    def take(self) -> None:
+        self._reader.recv(STDIN_BYTES)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        try:
+            self._writer.send(b"!")
+        except BlockingIOError:
+            pass  # it is readable already

@@ -1,0 +1,188 @@
+"""cc-proxy demo: a proxy, an agent in the place of a VM, and a process behind both.
+
+Usage:
+  cc-proxy demo [--] [COMMAND...]
+  cc-proxy demo --help
+
+Without a COMMAND, a small script shows how its output, its error output, its
+input and its exit status travel.  With one, that runs in a terminal session of
+its own; its exit status is the demo's.
+
+Nothing is isolated here: the process runs on this host, as you.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+from docopt import docopt
+
+from ccproxy_lib.client.connection import Runtime
+from ccproxy_lib.client.shim import Shim
+from ccproxy_lib.client.terminal import raw_mode, window_size
+from ccproxy_lib.errors import ProxyError, StartError
+
+VM_ID = "demo-vm"
+CONTAINER_ID = "demo"
+START_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 5.0
+POLL_S = 0.01
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+
+SCRIPT = """\
+echo "Hello from process $$, on its standard output."
+echo "And this on its standard error." >&2
+read line
+echo "It read from its standard input: $line"
+exit 7
+"""
+SCRIPT_STATUS = 7
+SCRIPT_STDIN = b"a line that the shim sent\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the demo; return 0, or the exit status of the user's command."""
+    # Options behind the command are the command's own.
+    options = docopt(__doc__, list(arguments), default_help=False, options_first=True)
+    if options["COMMAND"][:1] in (["--help"], ["-h"]) and not options["--"]:
+        print(__doc__.strip())
+        return 0
+    signal.signal(signal.SIGTERM, _interrupt)
+    command = options["COMMAND"]
+    try:
+        with _proxy_and_agent() as (proxy_path, ctl_path, io_path):
+            if command:
+                return _session(proxy_path, ctl_path, io_path, command)
+            return _show(proxy_path, ctl_path, io_path)
+    except KeyboardInterrupt:
+        print("\ninterrupted; everything is cleaned up", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except ProxyError as error:
+        raise StartError(f"the demo failed: {error}") from None
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+# ---- what it shows
+
+
+def _show(proxy_path: str, ctl_path: str, io_path: str) -> int:
+    _say(f"The proxy listens on    {proxy_path}")
+    _say(f"The agent's control is  {ctl_path}")
+    _say(f"The agent's streams are {io_path}")
+    with Runtime(proxy_path) as runtime:
+        (token,) = runtime.register_vm(VM_ID, ctl_path, io_path, streams=1)
+        _say(f"runtime: RegisterVM {VM_ID}: the proxy has reached the agent and gives one token")
+        with Shim(proxy_path, token) as shim:
+            _say("shim:    ConnectShim with that token: the proxy now knows where streams go")
+            runtime.hyper("newcontainer", _container(["sh", "-c", SCRIPT]), token)
+            _say("runtime: Hyper newcontainer: the agent has started a process; it says:")
+            shim.stdin(SCRIPT_STDIN)
+            shim.stdin(b"")
+            status = shim.run(None, sys.stdout.buffer, sys.stderr.buffer)
+        _say(f"shim:    ProcessExited with status {status}, behind the last byte of output")
+        runtime.unregister_vm(VM_ID)
+        _say("runtime: UnregisterVM: the proxy lets the agent go")
+    if status != SCRIPT_STATUS:
+        raise ProxyError(f"the script's exit status is {status} instead of {SCRIPT_STATUS}")
+    _say("That was the whole way. Try:  ./ccproxy.py demo -- bash")
+    return 0
+
+
+def _session(proxy_path: str, ctl_path: str, io_path: str, command: list[str]) -> int:
+    """Run the user's command, on a terminal if there is one."""
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    source = sys.stdin.fileno()
+    with Runtime(proxy_path) as runtime, ExitStack() as stack:
+        (token,) = runtime.register_vm(VM_ID, ctl_path, io_path, streams=1)
+        shim = stack.enter_context(Shim(proxy_path, token))
+        runtime.hyper("newcontainer", _container(command, terminal), token)
+        size = None
+        if terminal:
+            stack.enter_context(raw_mode(source))
+            size = partial(window_size, source)
+            shim.resize(*size())
+        status = shim.run(source, sys.stdout.buffer, sys.stderr.buffer, size)
+        stack.close()
+        runtime.unregister_vm(VM_ID)
+    return status
+
+
+def _container(command: list[str], terminal: bool = False) -> dict[str, object]:
+    environment = [{"env": name, "value": value} for name, value in os.environ.items()]
+    process = {
+        "args": command,
+        "envs": environment,
+        "workdir": os.getcwd(),
+        "terminal": terminal,
+    }
+    return {"id": CONTAINER_ID, "rootfs": "/", "image": "", "process": process}
+
+
+def _say(line: str) -> None:
+    print(f"  {line}", flush=True)
+
+
+# ---- the two programs behind it
+
+
+@contextmanager
+def _proxy_and_agent() -> Iterator[tuple[str, str, str]]:
+    """Start both programs; stop them and remove every trace at the end."""
+    directory = Path(tempfile.mkdtemp(prefix="ccproxy-demo-"))
+    proxy_path, ctl_path, io_path = (str(directory / name) for name in ("proxy", "ctl", "io"))
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        agent = stack.enter_context(_program("agent", "--quiet", ctl_path, io_path))
+        daemon = stack.enter_context(_program("-socket-path", proxy_path))
+        _wait_for(agent, [ctl_path, io_path])
+        _wait_for(daemon, [proxy_path])
+        yield proxy_path, ctl_path, io_path
+
+
+@contextmanager
+def _program(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    # A session of its own, so that Ctrl-C reaches the demo alone, which then stops it.
+    program = subprocess.Popen(
+        [sys.executable, "-m", "ccproxy_lib", *arguments],
+        env=os.environ | {"PYTHONPATH": _import_path()},
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield program
+    finally:
+        program.terminate()
+        try:
+            program.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            program.kill()
+            program.wait()
+
+
+def _import_path() -> str:
+    top = str(Path(__file__).resolve().parents[2])
+    return os.pathsep.join(filter(None, [top, os.environ.get("PYTHONPATH")]))
+
+
+def _wait_for(program: subprocess.Popen[bytes], paths: list[str]) -> None:
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while not all(os.path.exists(path) for path in paths):
+        if program.poll() is not None:
+            raise StartError("a program behind the demo did not start; see its message above")
+        if time.monotonic() > deadline_s:
+            raise StartError(f"a program behind the demo was not ready in {START_TIMEOUT_S:g} s")
+        time.sleep(POLL_S)

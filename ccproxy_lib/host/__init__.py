@@ -1,0 +1,1 @@
+"""Floor 3: the operating system, one small module per concern."""

@@ -1,0 +1,112 @@
+"""The daemon's log: its levels, its fields and its two looks.
+
+On a terminal lines are for eyes and in colour; elsewhere they are logfmt
+(``time=... level=... msg=... key=value``), as the original's are.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import IO, Any
+
+from ccproxy_lib.errors import UsageError
+
+LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "fatal": logging.CRITICAL,
+    "panic": logging.CRITICAL,
+    # Numeric verbosity of the 2.0 generation.
+    "0": logging.WARNING,
+    "1": logging.INFO,
+    "2": logging.DEBUG,
+}
+ROOT = "ccproxy_lib"
+
+_LEVEL_WORDS = {
+    logging.DEBUG: "debug",
+    logging.INFO: "info",
+    logging.WARNING: "warning",
+    logging.ERROR: "error",
+    logging.CRITICAL: "fatal",
+}
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/@:+,")
+
+# What JSON leaves as it is and a terminal might obey.
+_CONTROL = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+
+
+def parse_level(text: str) -> int:
+    """Return the level of a name, in any case; UsageError if there is none."""
+    try:
+        return LEVELS[text.lower()]
+    except KeyError:
+        raise UsageError(
+            f"unknown log level '{text}': use debug, info, warn, error, fatal or panic"
+        ) from None
+
+
+def tags(**fields: Any) -> dict[str, dict[str, Any]]:
+    """Return the ``extra`` of a log call: fields such as vm, container, client."""
+    return {"fields": fields}
+
+
+def set_up(level: int, stream: IO[str] | None = None) -> None:
+    """Send the package's log to ``stream`` (stderr by default)."""
+    target = stream or sys.stderr
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(_terminal_formatter() if target.isatty() else LogfmtFormatter())
+    logger = logging.getLogger(ROOT)
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+class LogfmtFormatter(logging.Formatter):
+    """One line per record: ``time="..." level=info msg="..." vm=c1``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line; a traceback becomes one quoted field."""
+        pairs: dict[str, Any] = {
+            "time": _rfc3339(record.created),
+            "level": _LEVEL_WORDS.get(record.levelno, "error"),
+            "msg": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            pairs["traceback"] = self.formatException(record.exc_info)
+        return " ".join(f"{name}={_quoted(str(value))}" for name, value in pairs.items())
+
+
+def _terminal_formatter() -> logging.Formatter:
+    import colorlog  # not needed, and so not loaded, where nobody looks
+
+    class TerminalFormatter(colorlog.ColoredFormatter):
+        """A line for eyes: time, level in colour, message, fields."""
+
+        def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+            fields = getattr(record, "fields", {})
+            behind = "".join(f" {name}={_quoted(str(value))}" for name, value in fields.items())
+            return super().formatMessage(record) + behind
+
+    return TerminalFormatter(
+        "%(log_color)s%(asctime)s %(levelname)-7s%(reset)s %(message)s", datefmt="%H:%M:%S"
+    )
+
+
+def _rfc3339(created_s: float) -> str:
+    whole = int(created_s)
+    nanoseconds = int((created_s - whole) * 1e9)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{nanoseconds:09d}Z"
+
+
+def _quoted(text: str) -> str:
+    if text and _PLAIN.issuperset(text):
+        return text
+    return json.dumps(text, ensure_ascii=False).translate(_CONTROL)

@@ -1,0 +1,155 @@
+"""The commands of protocol 2: what each one does, and for whom.
+
+A handler gets the connection and the command's payload and returns the answer's
+payload, or None if it has answered or will.  It raises CommandError to refuse.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from ccproxy_lib.errors import CommandError
+from ccproxy_lib.host.logs import tags
+from ccproxy_lib.service.connection import Connection
+from ccproxy_lib.service.shim import Shim
+from ccproxy_lib.service.vm_link import VmLink
+from ccproxy_lib.service.waiting import wait_until
+from ccproxy_lib.state.session import BEFORE_PROCESS, WITHOUT_SHIM, Session
+from ccproxy_lib.wire import ctl, payloads
+from ccproxy_lib.wire.ctl import Code
+from ccproxy_lib.wire.frames import Command
+from ccproxy_lib.wire.process import parse_process_start
+
+Payload = bytes | memoryview
+Handler = Callable[[Connection, Payload], bytes | None]
+
+log = logging.getLogger(__name__)
+
+
+def register_vm(client: Connection, payload: Payload) -> bytes:
+    """Connect to a VM, make it known, and attach the client to it."""
+    _refuse_shim(client)
+    request = payloads.parse_register_vm(payload)
+    link = client.proxy.register(request)
+    client.link = link
+    return _allocate(client, link, request.streams)
+
+
+def attach_vm(client: Connection, payload: Payload) -> bytes:
+    """Attach the client to a registered VM."""
+    _refuse_shim(client)
+    request = payloads.parse_attach_vm(payload)
+    client.link = client.proxy.find(request.vm_id)
+    return _allocate(client, client.link, request.streams)
+
+
+def unregister_vm(client: Connection, payload: Payload) -> bytes:
+    """Make a VM unknown; its running sessions go on."""
+    _refuse_shim(client)
+    vm_id = payloads.parse_unregister_vm(payload)
+    client.proxy.unregister(vm_id)
+    log.info("VM unregistered", extra=tags(client=client.id, vm=vm_id))
+    if client.link is not None and client.link.vm.id == vm_id:
+        client.link = None
+    return b""
+
+
+def hyper(client: Connection, payload: Payload) -> bytes:
+    """Pass a command to the agent of the client's VM; start a process with its token."""
+    _refuse_shim(client)
+    if client.link is None:
+        raise CommandError("client not attached to a vm")
+    request = payloads.parse_hyper(payload)
+    code = ctl.COMMANDS.get(request.name)
+    if code is None:
+        raise CommandError(f"unknown command '{request.name}'")
+    if code in (Code.NEW_CONTAINER, Code.EXEC_CMD):
+        return _start_process(client, client.link, code, request)
+    if request.tokens:
+        given = len(request.tokens)
+        raise CommandError(f"{request.name} doesn't need tokens but {given} token(s) were given")
+    return client.link.command(code, request.data.encode())
+
+
+def connect_shim(client: Connection, payload: Payload) -> None:
+    """Make the connection the shim of a token's session."""
+    _refuse_shim(client)
+    token = payloads.parse_connect_shim(payload)
+    proxy = client.proxy
+    session = proxy.registry.session(token)
+    proxy.wait_for_dead_holder(session)
+    client.become_shim(Shim(session, proxy.link_of(session), proxy.limits))
+    proxy.holders[session] = client
+    # The answer goes out before any output that has been kept for this shim.
+    client.answer(Command.CONNECT_SHIM)
+    client.outbox.adopt(session.output)
+    log.info("shim connected", extra=tags(client=client.id, vm=session.vm.id))
+
+
+def disconnect_shim(client: Connection, payload: Payload) -> None:
+    """Let a shim go, its token and session with it; not answered."""
+    _shim_of(client)
+    client.disconnect()
+
+
+def signal(client: Connection, payload: Payload) -> None:
+    """Send a signal, or a terminal's new size, to the shim's process."""
+    shim = _shim_of(client)
+    shim.signal(payloads.parse_signal(payload), client.answerer(Command.SIGNAL))
+
+
+HANDLERS: dict[int, Handler] = {
+    Command.REGISTER_VM: register_vm,
+    Command.UNREGISTER_VM: unregister_vm,
+    Command.ATTACH_VM: attach_vm,
+    Command.HYPER: hyper,
+    Command.CONNECT_SHIM: connect_shim,
+    Command.DISCONNECT_SHIM: disconnect_shim,
+    Command.SIGNAL: signal,
+}
+
+
+def _refuse_shim(client: Connection) -> None:
+    if client.shim is not None:
+        raise CommandError("a shim may only act on its own session")
+
+
+def _shim_of(client: Connection) -> Shim:
+    if client.shim is None:
+        raise CommandError("client isn't a shim")
+    return client.shim
+
+
+def _allocate(client: Connection, link: VmLink, streams: int) -> bytes:
+    registry = client.proxy.registry
+    tokens = [registry.allocate(link.vm).token for _ in range(streams)]
+    return payloads.io_response(client.proxy.uri, tokens)
+
+
+def _start_process(client: Connection, link: VmLink, code: Code, request: payloads.Hyper) -> bytes:
+    if len(request.tokens) > 1:
+        raise CommandError(f"expected 0 or 1 token, got {len(request.tokens)}")
+    start = parse_process_start(code, request.data)
+    if request.tokens:
+        session = _session_in(client, link, request.tokens[0])
+        _wait_for_shim(session, client.proxy.limits.shim_timeout_s)
+        return link.start_process(session, code, start)
+    session = client.proxy.registry.allocate_unclaimed(link.vm)
+    try:
+        return link.start_process(session, code, start)
+    finally:
+        if session.state in BEFORE_PROCESS:
+            client.proxy.registry.free(session)
+
+
+def _session_in(client: Connection, link: VmLink, token: str) -> Session:
+    session = client.proxy.registry.session(token)
+    if session.vm is not link.vm:
+        raise CommandError(f"unknown token: {token}")
+    return session
+
+
+def _wait_for_shim(session: Session, timeout_s: float) -> None:
+    if not wait_until(session, lambda: session.state not in WITHOUT_SHIM, timeout_s):
+        raise CommandError(f"timeout waiting for shim with token {session.token}")

@@ -1,0 +1,168 @@
+"""A VM's control channel: one command outstanding, each answer to its own command.
+
+Answers carry no id, so the writer sends a command, waits for its answer and only
+then sends the next one.  That also keeps headers whole: when a command is sent,
+the agent has read everything before it.  A caller whose patience has ended
+leaves its command outstanding, and the late answer is still taken for that one.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+
+import gevent
+from gevent.event import Event
+from gevent.queue import Queue
+
+from ccproxy_lib.errors import AgentError, AgentTimeout, CCProxyError, ProtocolError, VmGone
+from ccproxy_lib.host.logs import tags
+from ccproxy_lib.wire import ctl
+from ccproxy_lib.wire.ctl import Code, CtlMessage
+
+READ_BYTES = 65536
+
+log = logging.getLogger(__name__)
+
+
+class Call:
+    """One command on its way to the agent and back.
+
+    ``on_done`` is called with None for success or the error, when the answer
+    comes or never can, whether somebody still waits or not.  A waiter is woken
+    before any greenlet that ``on_done`` spawns.
+    """
+
+    __slots__ = ("answer", "code", "done", "error", "message", "on_done", "sent", "withdrawn")
+
+    def __init__(
+        self, code: Code, payload: bytes, on_done: Callable[[CCProxyError | None], None] | None
+    ) -> None:
+        self.code = code
+        self.message = ctl.encode(code, payload)
+        self.on_done = on_done
+        self.done = Event()
+        self.answer = b""
+        self.error: CCProxyError | None = None
+        self.sent = False
+        self.withdrawn = False
+
+    def finish(self, answer: bytes = b"", error: CCProxyError | None = None) -> None:
+        """Wake whoever waits; only the first call counts."""
+        if self.done.is_set():
+            return
+        self.answer = answer
+        self.error = error
+        self.done.set()
+        if self.on_done:
+            self.on_done(error)
+
+
+class CtlChannel:
+    """Commands to one agent.  ``on_lost`` gets the reason when the channel ends."""
+
+    def __init__(self, vm_id: str, channel: socket.socket, on_lost: Callable[[str], None]) -> None:
+        self.ready = Event()
+        self._vm_id = vm_id
+        self._socket = channel
+        self._on_lost = on_lost
+        self._calls: Queue[Call] = Queue()
+        self._outstanding: Call | None = None
+        self._gone: str | None = None
+        self.greenlets = [gevent.spawn(self._read), gevent.spawn(self._write)]
+
+    def call(
+        self,
+        code: Code,
+        payload: bytes,
+        timeout_s: float,
+        on_done: Callable[[CCProxyError | None], None] | None = None,
+    ) -> bytes:
+        """Send a command and return the payload of its ACK.
+
+        Raises AgentError for the agent's ERROR, AgentTimeout after ``timeout_s``
+        (the text says whether the command was sent), VmGone if the VM goes.
+        """
+        call = Call(code, payload, on_done)
+        if self._gone is not None:
+            call.finish(error=VmGone(self._gone))
+        else:
+            self._calls.put(call)
+            if not call.done.wait(timeout_s):
+                self._give_up(call, timeout_s)
+        if call.error:
+            raise call.error
+        return call.answer
+
+    def close(self, reason: str) -> None:
+        """Fail all commands with VmGone; the channel takes no more."""
+        if self._gone is not None:
+            return
+        self._gone = reason
+        if self._outstanding:
+            self._outstanding.finish(error=VmGone(reason))
+        while not self._calls.empty():
+            self._calls.get_nowait().finish(error=VmGone(reason))
+
+    def _give_up(self, call: Call, timeout_s: float) -> None:
+        name = call.code.name.lower()
+        if call.sent:
+            raise AgentTimeout(
+                f"the agent did not answer {name} within {timeout_s:g} s;"
+                " the command may still have run"
+            )
+        call.withdrawn = True
+        call.finish(
+            error=AgentTimeout(
+                f"the agent was busy with earlier commands for {timeout_s:g} s; {name} was not sent"
+            )
+        )
+
+    def _write(self) -> None:
+        try:
+            while True:
+                call = self._calls.get()
+                if call.withdrawn:
+                    continue
+                self._outstanding = call
+                call.sent = True
+                self._socket.sendall(call.message)
+                call.done.wait()
+                self._outstanding = None
+        except OSError as error:
+            self._on_lost(f"writing to the control channel failed: {error.strerror}")
+
+    def _read(self) -> None:
+        parser = ctl.CtlParser()
+        try:
+            while data := self._socket.recv(READ_BYTES):
+                for message in parser.feed(data):
+                    self._take(message)
+            reason = "the agent closed the control channel"
+        except ProtocolError as error:
+            reason = f"the agent broke the control protocol: {error}"
+        except OSError as error:
+            reason = f"reading the control channel failed: {error.strerror}"
+        self._on_lost(reason)
+
+    def _take(self, message: CtlMessage) -> None:
+        code = message.code
+        if code in (Code.ACK, Code.ERROR):
+            self._answer(message)
+        elif code == Code.READY:
+            self.ready.set()
+        elif code == Code.PROCESS_ASYNC_EVENT:
+            text = message.payload.decode("utf-8", "replace")
+            log.info("agent event", extra=tags(vm=self._vm_id, event=text[:1024]))
+        elif code != Code.NEXT:
+            raise ProtocolError(f"unexpected message code {code}")
+
+    def _answer(self, message: CtlMessage) -> None:
+        call = self._outstanding
+        if call is None or call.done.is_set():
+            log.warning("answer of the agent to no command", extra=tags(vm=self._vm_id))
+        elif message.code == Code.ACK:
+            call.finish(answer=message.payload)
+        else:
+            call.finish(error=AgentError(message.payload.decode("utf-8", "replace")))

@@ -1,0 +1,179 @@
+"""A VM's I/O channel: the way of a byte between a process and its shim.
+
+From the VM, the reader takes as much as the socket has, adds each message to the
+output of the session that its number leads to, and lets every session it has
+touched send its batch.  To the VM, the writer sends what sessions have put into
+the shared input queue, never tearing a message header.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import socket
+import struct
+import termios
+from collections.abc import Callable, Iterable
+
+import gevent
+from gevent.event import Event
+from gevent.socket import wait_write
+
+from ccproxy_lib.errors import ProtocolError
+from ccproxy_lib.host.logs import tags
+from ccproxy_lib.state.input import Input, InputQueue
+from ccproxy_lib.state.session import Session
+from ccproxy_lib.state.vm import Route, Vm
+from ccproxy_lib.wire.tty import MAX_TO_AGENT_BYTES, TtyParser
+
+READ_BYTES = 256 * 1024
+# Doubled by the kernel.  Large enough for a write of 4096 bytes to stay in one
+# piece (half of it, less a little); a socket polls as writable again when at
+# most a quarter of it is unread.
+SEND_BUFFER_BYTES = 4352
+WRITABLE_UNREAD_BYTES = SEND_BUFFER_BYTES * 2 // 4
+
+log = logging.getLogger(__name__)
+
+# All readers share one buffer: what a read brings has left it, or has been copied,
+# before the reader waits for anything.
+_buffer = memoryview(bytearray(READ_BYTES))
+
+
+class IoChannel:
+    """The streams of one VM.
+
+    ``on_exit`` is called with a session and its process's exit status,
+    ``on_lost`` with the reason when the channel ends.
+    """
+
+    def __init__(
+        self,
+        vm: Vm,
+        channel: socket.socket,
+        buffer_bytes: int,
+        on_exit: Callable[[Session, int], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self._vm = vm
+        self._socket = channel
+        self._buffer_bytes = buffer_bytes
+        self._on_exit = on_exit
+        self._on_lost = on_lost
+        self._input = InputQueue()
+        self._has_input = Event()
+        self._parser = TtyParser()
+        self.greenlets = [gevent.spawn(self._read), gevent.spawn(self._write)]
+
+    # ---- to the VM
+
+    def write(self, target: Input, data: bytes | memoryview) -> None:
+        """Queue stdin for a process; waits while its buffer is full."""
+        while len(target.buffer) >= self._buffer_bytes and not target.eof:
+            taken = Event()
+            target.on_taken = taken.set
+            taken.wait()
+            target.on_taken = None
+        self._input.push(target, data)
+        self._has_input.set()
+
+    def write_eof(self, target: Input) -> None:
+        """Close a process's stdin behind what is queued."""
+        self._input.push_eof(target)
+        self._has_input.set()
+
+    def drop(self, target: Input) -> None:
+        """Forget the input of a process that is over."""
+        self._input.drop(target)
+
+    def _write(self) -> None:
+        try:
+            while True:
+                self._has_input.wait()
+                self._has_input.clear()
+                while self._input:
+                    self._socket.sendall(self._input.next_write(self._headers_within()))
+        except OSError as error:
+            self._on_lost(f"writing to the I/O channel failed: {error.strerror}")
+
+    def _headers_within(self) -> int:
+        """Wait until little is unread; return how far into one piece a header may now end.
+
+        The kernel's count of what is unread includes its own overhead, so it
+        errs on the safe side.
+        """
+        while (unread := _unread_bytes(self._socket)) > WRITABLE_UNREAD_BYTES:
+            wait_write(self._socket.fileno())
+        return MAX_TO_AGENT_BYTES - unread
+
+    # ---- from the VM
+
+    def _read(self) -> None:
+        buffer = _buffer
+        try:
+            while count := self._socket.recv_into(buffer):
+                touched = self._route(buffer[:count])
+                self._wait_for_room(touched)
+                if count == READ_BYTES:
+                    # There is more, and this VM is not the only one.
+                    gevent.sleep(0)
+            reason = "the agent closed the I/O channel"
+        except ProtocolError as error:
+            reason = f"the agent broke the I/O protocol: {error}"
+        except OSError as error:
+            reason = f"reading the I/O channel failed: {error.strerror}"
+        self._on_lost(reason)
+
+    def _route(self, read: memoryview) -> Iterable[Session]:
+        """Hand each message of one read to its session, then let those sessions send."""
+        routes = self._vm.routes
+        touched: dict[Session, None] = {}
+        for seq, piece, length in self._parser.feed(read):
+            route = routes.get(seq)
+            if route is None:
+                self._stray(seq, length)
+            elif length > 1 or (length and not route.ended):
+                session = route.session
+                session.output.add(route.stream, piece)
+                touched[session] = None
+            else:
+                self._end(route, seq, piece)
+                touched[route.session] = None
+        for session in touched:
+            deliver(session)
+        return touched
+
+    def _wait_for_room(self, touched: Iterable[Session]) -> None:
+        """Read no more while a session is full: what nobody takes must stay in the VM."""
+        for session in touched:
+            queue = session.output.queue
+            while queue.size_bytes >= self._buffer_bytes:
+                taken = Event()
+                queue.on_taken = taken.set
+                taken.wait()
+                queue.on_taken = None
+
+    def _end(self, route: Route, seq: int, piece: memoryview) -> None:
+        """Take an end of file or an exit status."""
+        if piece:
+            self._on_exit(route.session, piece[0])
+        elif seq == route.session.stdio:
+            route.ended = True
+
+    def _stray(self, seq: int, length: int) -> None:
+        log.debug("output for no process", extra=tags(vm=self._vm.id, seq=seq, bytes=length))
+
+
+def deliver(session: Session) -> None:
+    """Let a session's batch leave, or be kept until a shim takes it."""
+    if session.sink is not None:
+        session.sink.deliver()
+    else:
+        session.output.keep_unsent()
+
+
+def _unread_bytes(channel: socket.socket) -> int:
+    """Return SIOCOUTQ (which has TIOCOUTQ's number): what the other end has not read yet."""
+    raw = fcntl.ioctl(channel.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+    return int(struct.unpack("i", raw)[0])

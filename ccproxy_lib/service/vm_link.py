@@ -1,0 +1,213 @@
+"""A VM and its two channels: where its processes start, get signals and end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import gevent
+
+from ccproxy_lib.errors import CCProxyError, CommandError, VmGone
+from ccproxy_lib.host.logs import tags
+from ccproxy_lib.service.ctl_channel import CtlChannel
+from ccproxy_lib.service.dial import dial
+from ccproxy_lib.service.io_channel import IoChannel, deliver
+from ccproxy_lib.state.input import Input
+from ccproxy_lib.state.limits import Limits
+from ccproxy_lib.state.registry import Registry
+from ccproxy_lib.state.session import OVER, Event, Session
+from ccproxy_lib.state.vm import Vm
+from ccproxy_lib.wire import ctl, payloads
+from ccproxy_lib.wire.ctl import Code
+from ccproxy_lib.wire.payloads import SIGWINCH, Signal
+from ccproxy_lib.wire.process import ProcessStart
+
+# What a shim is told of a process that never started, or went down with its VM.
+STATUS_NO_PROCESS = 255
+LARGEST_SEQ = 2**64 - 1
+
+log = logging.getLogger(__name__)
+
+
+class VmLink:
+    """The live side of one registered VM.
+
+    ``on_closed`` is called once, when the channels are closed for good: after
+    UnregisterVM when the last session has ended, or when the VM is gone.
+    """
+
+    def __init__(
+        self,
+        vm: Vm,
+        registry: Registry,
+        limits: Limits,
+        on_closed: Callable[[VmLink], None],
+    ) -> None:
+        self.vm = vm
+        self._registry = registry
+        self._limits = limits
+        self._on_closed = on_closed
+        self._leaving = False
+        self._closed = False
+
+    def connect(self, ctl_path: str, io_path: str) -> None:
+        """Connect both channels and wait for the agent's READY.
+
+        Raises CommandError, and leaves nothing behind, if that fails.
+        """
+        deadline_s = time.monotonic() + self._limits.ready_timeout_s
+        ctl_socket = dial(ctl_path, "control channel", deadline_s)
+        try:
+            io_socket = dial(io_path, "I/O channel", deadline_s)
+        except BaseException:
+            ctl_socket.close()
+            raise
+        self._sockets = (ctl_socket, io_socket)
+        self.ctl = CtlChannel(self.vm.id, ctl_socket, self.lost)
+        self.io = IoChannel(
+            self.vm, io_socket, self._limits.session_buffer_bytes, self._exited, self.lost
+        )
+        if not self.ctl.ready.wait(max(0.0, deadline_s - time.monotonic())):
+            reason = f"the agent was not ready within {self._limits.ready_timeout_s:g} s"
+            self.close(reason)
+            raise CommandError(reason)
+        if self._closed:
+            raise VmGone(self._reason)
+
+    # ---- commands to the agent
+
+    def command(self, code: Code, payload: bytes) -> bytes:
+        """Pass a command on and return the payload of the agent's ACK.
+
+        Raises CommandError, AgentError, AgentTimeout or VmGone.
+        """
+        return self._call(code, payload)
+
+    def start_process(self, session: Session, code: Code, start: ProcessStart) -> bytes:
+        """Start the session's process; returns and raises as :meth:`command`."""
+        if self._leaving:
+            raise CommandError(f"unknown containerID: {self.vm.id}")
+        _check_length(len(start.with_numbers(LARGEST_SEQ, LARGEST_SEQ)))
+        session.apply(Event.START)
+        self.vm.route(session, start.terminal)
+        session.input = Input(session.stdio)
+        session.container_id = start.container_id
+        session.is_exec = start.is_exec
+        payload = start.with_numbers(session.stdio, session.stderr)
+        return self._call(code, payload, lambda error: self._start_answered(session, error))
+
+    def signal(self, session: Session, signal: Signal) -> None:
+        """Deliver a signal to a session's process; raises as :meth:`command`."""
+        if session.state in OVER:
+            raise CommandError("the process has ended")
+        if signal.number == SIGWINCH:
+            self._call(Code.WIN_SIZE, payloads.win_size(session.stdio, signal))
+        elif session.is_exec:
+            name = payloads.SIGNAL_NAMES[signal.number]
+            raise CommandError(
+                f"signal {name} cannot be delivered: the agent can only signal the"
+                " first process of a container, not one that execcmd has started"
+            )
+        else:
+            payload = payloads.kill_container(session.container_id, signal.number)
+            self._call(Code.KILL_CONTAINER, payload)
+
+    def _call(
+        self,
+        code: Code,
+        payload: bytes,
+        on_done: Callable[[CCProxyError | None], None] | None = None,
+    ) -> bytes:
+        _check_length(len(payload))
+        return self.ctl.call(code, payload, self._limits.command_timeout_s, on_done)
+
+    # ---- the end of a process, of the VM
+
+    def _start_answered(self, session: Session, error: CCProxyError | None) -> None:
+        if error is None:
+            log.info("process started", extra=tags(**_fields(session)))
+            session.apply(Event.STARTED)
+        else:
+            # In a greenlet of its own, which runs behind the one that has just been
+            # woken with the error: the shim is told when the runtime has its answer.
+            gevent.spawn(self._process_over, session, STATUS_NO_PROCESS)
+
+    def _exited(self, session: Session, status: int) -> None:
+        self._process_over(session, status)
+
+    def _process_over(self, session: Session, status: int) -> None:
+        self.vm.unroute(session)
+        if session.input:
+            self.io.drop(session.input)
+        if session.end(status):
+            log.info("process ended", extra=tags(**_fields(session), status=status))
+            deliver(session)
+        if not session.token:
+            self._registry.free(session)
+        self.leave_when_idle()
+
+    def end_before_start(self, session: Session, status: int) -> None:
+        """End a session that has no process: its shim gets ``status`` as exit status."""
+        if session.end(status):
+            deliver(session)
+
+    def unregister(self) -> None:
+        """Free the id, drop what never started, and go when the running sessions have ended."""
+        self._leaving = True
+        for session in self._registry.unregister(self.vm):
+            self._drop_unstarted(session)
+        self.leave_when_idle()
+
+    def _drop_unstarted(self, session: Session) -> None:
+        if session.sink is None:
+            self._registry.free(session)
+        else:
+            self.end_before_start(session, STATUS_NO_PROCESS)
+
+    def leave_when_idle(self) -> None:
+        """Close the channels of an unregistered VM whose processes are all over."""
+        if self._leaving and all(session.state in OVER for session in self.vm.sessions):
+            self.close("the VM was unregistered")
+
+    def lost(self, reason: str) -> None:
+        """The VM is gone: drop it and all that belongs to it."""
+        if self._closed:
+            return
+        level = logging.INFO if self._leaving else logging.WARNING
+        log.log(level, "VM lost", extra=tags(vm=self.vm.id, reason=reason))
+        self.close(reason)
+
+    def close(self, reason: str) -> None:
+        """Close both channels and end every session; harmless if repeated."""
+        if self._closed:
+            return
+        self._closed = True
+        self._reason = f"VM {self.vm.id} is gone: {reason}"
+        self._leaving = True
+        self._registry.unregister(self.vm)
+        self.ctl.close(self._reason)
+        self.ctl.ready.set()
+        for session in tuple(self.vm.sessions):
+            if session.sink is None:
+                self._registry.free(session)
+            elif session.state not in OVER:
+                self._process_over(session, STATUS_NO_PROCESS)
+        greenlets = [*self.ctl.greenlets, *self.io.greenlets]
+        current = gevent.getcurrent()
+        gevent.killall([each for each in greenlets if each is not current], block=False)
+        for channel in self._sockets:
+            channel.close()
+        self._on_closed(self)
+
+
+def _check_length(payload_bytes: int) -> None:
+    limit = ctl.MAX_COMMAND_BYTES - ctl.HEADER_BYTES
+    if payload_bytes > limit:
+        raise CommandError(
+            f"the agent command has {payload_bytes} bytes of data; agents take at most {limit}"
+        )
+
+
+def _fields(session: Session) -> dict[str, object]:
+    return {"vm": session.vm.id, "container": session.container_id, "stdio": session.stdio}

@@ -1,0 +1,33 @@
+"""Waiting for a session to get somewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from gevent.event import Event
+
+from ccproxy_lib.state.session import Session
+
+
+def wait_until(session: Session, done: Callable[[], bool], timeout_s: float | None) -> bool:
+    """Wait until ``done()``, looking after each step of the session; return ``done()``.
+
+    ``timeout_s`` of None waits without a deadline.
+    """
+    if done():
+        return True
+    deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+    stepped = Event()
+    wake = stepped.set
+    session.watchers.append(wake)
+    try:
+        while not done():
+            left_s = None if deadline_s is None else deadline_s - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                return False
+            stepped.wait(left_s)
+            stepped.clear()
+        return True
+    finally:
+        session.watchers.remove(wake)

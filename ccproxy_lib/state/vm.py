@@ -1,0 +1,53 @@
+"""A VM as the registry knows it: its id, its sessions and its stream numbers."""
+
+from __future__ import annotations
+
+from ccproxy_lib.state.session import Session
+from ccproxy_lib.wire.frames import Stream
+
+
+class Route:
+    """Where messages with one stream number go.
+
+    ``ended`` tells that the end of file has come, so that a one-byte message
+    is the exit status.  It is only ever set for a process's stdio number.
+    """
+
+    __slots__ = ("ended", "session", "stream")
+
+    def __init__(self, session: Session, stream: Stream) -> None:
+        self.session = session
+        self.stream = stream
+        self.ended = False
+
+
+class Vm:
+    """One VM.  ``id`` is what the wire calls containerId."""
+
+    __slots__ = ("_next_seq", "id", "routes", "sessions")
+
+    def __init__(self, vm_id: str) -> None:
+        self.id = vm_id
+        self.sessions: set[Session] = set()
+        self.routes: dict[int, Route] = {}
+        # Agents refuse a number that was ever used before, and 0 means none.
+        self._next_seq = 1
+
+    def take_numbers(self, count: int) -> int:
+        """Return the first of ``count`` neighbouring stream numbers; none is ever used again."""
+        first = self._next_seq
+        self._next_seq += count
+        return first
+
+    def route(self, session: Session, terminal: bool) -> None:
+        """Give a session numbers that lead to it: one for a terminal, otherwise stderr's, too."""
+        session.stdio = self.take_numbers(1 if terminal else 2)
+        self.routes[session.stdio] = Route(session, Stream.STDOUT)
+        if not terminal:
+            session.stderr = session.stdio + 1
+            self.routes[session.stderr] = Route(session, Stream.STDERR)
+
+    def unroute(self, session: Session) -> None:
+        """Forget a session's numbers: its process is over."""
+        self.routes.pop(session.stdio, None)
+        self.routes.pop(session.stderr, None)

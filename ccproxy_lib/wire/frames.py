@@ -1,0 +1,186 @@
+"""Frames of the client protocol, version 2 (docs/PROTOCOL.md, "Frame").
+
+     0               1               2               3
+    +-------------------------------+---------------+---------------+
+    |          version = 2          | header length |   reserved    |
+    +-------------------------------+-------+-------+---------------+
+    |           reserved            | flags |  type |    opcode     |
+    +-------------------------------+-------+-------+---------------+
+    |                        payload length                         |
+    +---------------------------------------------------------------+
+    |  payload ...
+
+Integers are big endian.  The header length counts 32-bit words and is at least
+3; what a longer header holds beyond 12 bytes is skipped.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import NamedTuple
+
+from ccproxy_lib.errors import PayloadTooLarge, ProtocolError
+
+VERSION = 2
+HEADER_BYTES = 12
+MIN_HEADER_WORDS = HEADER_BYTES // 4
+TYPE_MASK = 0x0F
+ERROR_FLAG = 0x10
+DEFAULT_MAX_PAYLOAD_BYTES = 1 << 20
+
+_HEADER = struct.Struct(">HB3xBBI")
+_VERSION_BYTES = VERSION.to_bytes(2, "big")
+
+
+class Type(IntEnum):
+    """What a frame is."""
+
+    COMMAND = 0
+    RESPONSE = 1
+    STREAM = 2
+    NOTIFICATION = 3
+
+
+class Command(IntEnum):
+    """Opcodes of commands and of their responses."""
+
+    REGISTER_VM = 0
+    UNREGISTER_VM = 1
+    ATTACH_VM = 2
+    HYPER = 3
+    CONNECT_SHIM = 4
+    DISCONNECT_SHIM = 5
+    SIGNAL = 6
+
+
+class Stream(IntEnum):
+    """Opcodes of stream frames."""
+
+    STDIN = 0
+    STDOUT = 1
+    STDERR = 2
+    LOG = 3
+
+
+class Notification(IntEnum):
+    """Opcodes of notifications."""
+
+    PROCESS_EXITED = 0
+
+
+class Frame(NamedTuple):
+    """One whole frame; ``type`` and ``opcode`` may be numbers that no enum knows."""
+
+    type: int
+    opcode: int
+    payload: bytes | memoryview
+    error: bool = False
+
+
+def header(type: int, opcode: int, payload_bytes: int) -> bytes:
+    """Return the 12 header bytes of a frame without the error flag."""
+    return _HEADER.pack(VERSION, MIN_HEADER_WORDS, type, opcode, payload_bytes)
+
+
+def encode(type: int, opcode: int, payload: bytes = b"", error: bool = False) -> bytes:
+    """Return a whole frame, so that it can leave in one write."""
+    flags = type | ERROR_FLAG if error else type
+    return _HEADER.pack(VERSION, MIN_HEADER_WORDS, flags, opcode, len(payload)) + payload
+
+
+class FrameParser:
+    """Cuts a byte stream into frames, whatever the chunks it comes in.
+
+    A payload that lies whole in one chunk is handed out as a view into that
+    chunk; only a frame that spans chunks is copied, once.
+    """
+
+    __slots__ = ("_max_payload_bytes", "_need_bytes", "_partial")
+
+    def __init__(self, max_payload_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES) -> None:
+        self._max_payload_bytes = max_payload_bytes
+        self._partial = bytearray()
+        self._need_bytes = 0
+
+    @property
+    def midway(self) -> bool:
+        """Whether part of a frame has come and the rest has not."""
+        return bool(self._partial)
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """Yield the frames that ``data`` completes.
+
+        The iterator must be exhausted before the next call.  Raises
+        ProtocolError for a header that no version 2 client sends, and
+        PayloadTooLarge before a byte of such a payload is kept.
+        """
+        view = memoryview(data)
+        pos = 0
+        if self._partial:
+            pos = self._top_up(view)
+            if len(self._partial) < self._need_bytes or not self._need_bytes:
+                return
+            frame = self._finish_partial()
+            yield frame
+        end = len(view)
+        while end - pos >= HEADER_BYTES:
+            start, length, type, opcode, error = self._open(view, pos)
+            stop = pos + start + length
+            if stop > end:
+                break
+            yield Frame(type, opcode, view[pos + start : stop], error)
+            pos = stop
+        if pos < end:
+            self._keep(view[pos:])
+
+    def _open(self, view: memoryview | bytearray, pos: int) -> tuple[int, int, int, int, bool]:
+        version, words, flags, opcode, length = _HEADER.unpack_from(view, pos)
+        if version != VERSION:
+            raise ProtocolError(f"frame of protocol version {version}, expected {VERSION}")
+        if words < MIN_HEADER_WORDS:
+            raise ProtocolError(
+                f"frame header of {words} words, expected {MIN_HEADER_WORDS} at least"
+            )
+        type = flags & TYPE_MASK
+        if length > self._max_payload_bytes:
+            raise PayloadTooLarge(
+                f"payload of {length} bytes is over the limit of {self._max_payload_bytes}",
+                type,
+                opcode,
+            )
+        return words * 4, length, type, opcode, bool(flags & ERROR_FLAG)
+
+    def _keep(self, rest: memoryview) -> None:
+        """Keep the beginning of a frame, refusing at once what can't become one."""
+        self._partial += rest
+        if not _VERSION_BYTES.startswith(self._partial[:2]):
+            raise ProtocolError("the first bytes are not those of a version 2 frame")
+        self._measure()
+
+    def _measure(self) -> None:
+        if len(self._partial) >= HEADER_BYTES:
+            start, length, *_ = self._open(self._partial, 0)
+            self._need_bytes = start + length
+        else:
+            self._need_bytes = 0
+
+    def _top_up(self, view: memoryview) -> int:
+        """Move what the partial frame lacks out of ``view``; return how much that was."""
+        pos = 0
+        if not self._need_bytes:
+            pos = min(HEADER_BYTES - len(self._partial), len(view))
+            self._keep(view[:pos])
+            if not self._need_bytes:
+                return pos
+        take = min(self._need_bytes - len(self._partial), len(view) - pos)
+        self._partial += view[pos : pos + take]
+        return pos + take
+
+    def _finish_partial(self) -> Frame:
+        start, _, type, opcode, error = self._open(self._partial, 0)
+        payload = bytes(memoryview(self._partial)[start:])
+        self._partial = bytearray()
+        self._need_bytes = 0
+        return Frame(type, opcode, payload, error)
