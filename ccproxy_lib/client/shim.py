@@ -13,6 +13,10 @@ from typing import BinaryIO
 from ccproxy_lib.client.connection import Connection
 from ccproxy_lib.wire.frames import Command, Frame, Notification, Stream, Type
 
+READ = selectors.EVENT_READ
+WRITE = selectors.EVENT_WRITE
+
+# Small enough to fit wherever the kernel calls a socket writable.
 STDIN_BYTES = 32 * 1024
 
 
@@ -63,20 +67,27 @@ class Shim:
         """
         # poll, unlike epoll, takes regular files: stdin may be one.
         with selectors.PollSelector() as selector, _Resizes(size is not None) as resizes:
-            selector.register(self._connection, selectors.EVENT_READ)
-            selector.register(resizes, selectors.EVENT_READ)
+            selector.register(self._connection, READ)
+            selector.register(resizes, READ)
             if source is not None:
-                selector.register(source, selectors.EVENT_READ)
+                selector.register(source, READ)
             while self.exit_status is None:
-                for key, _ in selector.select():
-                    if key.fileobj is self._connection:
-                        self._take(self._connection.receive(), stdout, stderr)
-                    elif key.fileobj is resizes:
+                for key, events in selector.select():
+                    if key.fileobj is resizes:
                         resizes.take()
                         if size:
                             self.resize(*size())
-                    elif not self._forward(key.fd):
+                    elif key.fileobj is not self._connection:
+                        # Sending may have to wait until output is read, so it must not be
+                        # waited for here: the source's turn is when the proxy takes more.
                         selector.unregister(key.fd)
+                        selector.modify(self._connection, READ | WRITE)
+                    elif events & READ:
+                        self._take(self._connection.receive(), stdout, stderr)
+                    elif events & WRITE:
+                        selector.modify(self._connection, READ)
+                        if source is not None and self._forward(source):
+                            selector.register(source, READ)
                 while self._connection.pending():
                     self._take(self._connection.receive(), stdout, stderr)
         self._connection.send(Type.COMMAND, Command.DISCONNECT_SHIM)
@@ -84,7 +95,10 @@ class Shim:
 
     def _forward(self, source: int) -> bool:
         """Send what ``source`` has; False at its end."""
-        data = os.read(source, STDIN_BYTES)
+        try:
+            data = os.read(source, STDIN_BYTES)
+        except OSError:
+            data = b""  # a terminal that is gone
         self.stdin(data)
         return bool(data)
 

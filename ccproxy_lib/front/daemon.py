@@ -16,8 +16,31 @@ Options:
                       and end after UnregisterVM.
   --socket-path PATH  Listen on this socket, whatever else is said
                       (default: /run/clear-containers/proxy.sock).
+  --ksm MODE          How hard the kernel looks for pages that VMs can share:
+                      auto follows the VMs that come, off switches it off,
+                      initial leaves it as it is (default: auto; with -uri it
+                      is left as it is).  What was set before comes back at exit.
+  --ksm-root DIR      The directory that stands for /sys/kernel/mm/ksm.
   --version           Print version and commit.
   --help              Print this help.
+
+Limits (times in seconds, fractions allowed; sizes in bytes, or with K, M, G):
+  --ready-timeout S     How long a new VM's agent may take to be ready (30).
+  --shim-timeout S      How long a process's start waits for its shim (30).
+  --process-timeout S   How long a shim's signal waits for its process (30).
+  --command-timeout S   How long an agent may take to answer a command (30).
+  --session-buffer N    What a session keeps in memory, each way (1M).
+  --session-spool N     What it keeps in a file beyond that; 0 for none (256M).
+  --token-ttl S         When a token that no shim claims is freed (600).
+  --orphan-ttl S        When an ended session without a shim is freed (3600).
+  --max-clients N       Client connections at once (20000).
+  --max-vms N           Registered VMs (4096).
+  --max-tokens N        Tokens of one VM (16384).
+  --max-commands N      Commands waiting for one agent (1024).
+  --max-payload N       Bytes in one frame from a client (1M).
+  --max-pending N       Bytes of answers that a client has not read (16M).
+  --max-json-depth N    How deep JSON from a client may nest (100).
+  --frame-timeout S     How long a client may take over one frame (30).
 
 Each option may be written -x VALUE, -x=VALUE, --x VALUE or --x=VALUE.
 Exit status: 0 after an orderly end, 1 if the daemon cannot start, 2 for an
@@ -31,11 +54,14 @@ from collections.abc import Sequence
 
 from docopt import docopt
 
+from ccproxy_lib.errors import UsageError
 from ccproxy_lib.front.goflags import normalize
-from ccproxy_lib.host import logs
+from ccproxy_lib.front.limit_flags import LIMIT_FLAGS, parse_limits
+from ccproxy_lib.host import ksm, logs, syslog
 from ccproxy_lib.host.listener import DEFAULT_PATH, Listener, path_of_uri
+from ccproxy_lib.service.ksm import KsmTuner
 from ccproxy_lib.service.server import Daemon
-from ccproxy_lib.state.limits import Limits
+from ccproxy_lib.state.ksm import Mode
 
 LEVEL_VARIABLE = "CC_PROXY_LOG_LEVEL"
 DEFAULT_LEVEL = "warn"
@@ -45,27 +71,50 @@ FLAGS = {
     "log": True,
     "uri": True,
     "socket-path": True,
+    "ksm": True,
+    "ksm-root": True,
     "version": False,
     "help": False,
     "h": False,
+    **dict.fromkeys(LIMIT_FLAGS, True),
 }
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the daemon until it is told to stop; raises UsageError and StartError."""
-    normal = ["--help" if flag == "--h" else flag for flag in normalize(arguments, FLAGS)]
-    options = docopt(__doc__, normal, default_help=False)
+    normal = {"--help" if flag == "--h" else flag: None for flag in normalize(arguments, FLAGS)}
+    options = docopt(__doc__, list(normal), default_help=False)
     if options["--help"]:
         print(__doc__.strip())
         return 0
-    logs.set_up(_level(options["--log"]))
-    Daemon(Listener(_path(options)), Limits(), pod=options["--uri"] is not None).run()
+    limits = parse_limits(options)
+    mode = _ksm_mode(options["--ksm"])
+    pod = options["--uri"] is not None
+    path = _path(options)
+    logs.set_up(_level(options["--log"]), syslog_path=syslog.DEFAULT_PATH if pod else None)
+    listener = Listener(path)
+    tuner = None if pod else _tuner(mode, options["--ksm-root"], listener.path)
+    Daemon(listener, limits, pod, tuner).run()
     return 0
 
 
 def _level(flag: str | None) -> int:
     """The flag wins over the environment."""
     return logs.parse_level(flag or os.environ.get(LEVEL_VARIABLE) or DEFAULT_LEVEL)
+
+
+def _ksm_mode(flag: str | None) -> Mode:
+    if flag is None:
+        return Mode.AUTO
+    try:
+        return Mode(flag)
+    except ValueError:
+        raise UsageError(f"flag -ksm needs off, initial or auto, got '{flag}'") from None
+
+
+def _tuner(mode: Mode, root: str | None, socket_path: str) -> KsmTuner:
+    files = ksm.Ksm(root or ksm.DEFAULT_ROOT, socket_path + ksm.MEMORY_SUFFIX)
+    return KsmTuner(mode, files)
 
 
 def _path(options: dict[str, str | None]) -> str:

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -31,14 +31,19 @@ from docopt import docopt
 from ccproxy_lib.client.connection import Runtime
 from ccproxy_lib.client.shim import Shim
 from ccproxy_lib.client.terminal import raw_mode, window_size
-from ccproxy_lib.errors import ProxyError, StartError
+from ccproxy_lib.errors import ProxyError, StartError, UsageError
 
 VM_ID = "demo-vm"
 CONTAINER_ID = "demo"
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 5.0
 POLL_S = 0.01
-EXIT_INTERRUPTED = 128 + signal.SIGINT
+
+# What ends the demo, with everything behind it.
+ENDING_SIGNALS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
+HELP_FLAGS = frozenset({"-h", "-help", "--help"})
+# What the proxy warns of, like an interrupted shim, is no news here.
+QUIET = {"CC_PROXY_LOG_LEVEL": "error"}
 
 SCRIPT = """\
 echo "Hello from process $$, on its standard output."
@@ -55,25 +60,53 @@ def main(arguments: Sequence[str]) -> int:
     """Run the demo; return 0, or the exit status of the user's command."""
     # Options behind the command are the command's own.
     options = docopt(__doc__, list(arguments), default_help=False, options_first=True)
-    if options["COMMAND"][:1] in (["--help"], ["-h"]) and not options["--"]:
+    command = options["COMMAND"]
+    flag = command[0] if command and not options["--"] else ""
+    if flag in HELP_FLAGS:
         print(__doc__.strip())
         return 0
-    signal.signal(signal.SIGTERM, _interrupt)
-    command = options["COMMAND"]
+    if flag.startswith("-"):
+        raise UsageError(f"unknown flag {flag}: see demo -help")
+    for number in ENDING_SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     try:
         with _proxy_and_agent() as (proxy_path, ctl_path, io_path):
             if command:
                 return _session(proxy_path, ctl_path, io_path, command)
             return _show(proxy_path, ctl_path, io_path)
-    except KeyboardInterrupt:
-        print("\ninterrupted; everything is cleaned up", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        with suppress(OSError):  # a hangup leaves no terminal to write to
+            print("\ninterrupted; everything is cleaned up", file=sys.stderr)
+        return 128 + int(interrupt.args[0])
     except ProxyError as error:
         raise StartError(f"the demo failed: {error}") from None
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    _ignore_signals()
+    raise KeyboardInterrupt(number)
+
+
+def _ignore_signals() -> None:
+    """From here on we clean up, which a second Ctrl-C must not stop halfway."""
+    for number in ENDING_SIGNALS:
+        # Python complains of SIG_IGN if the signal is on its way.
+        signal.signal(number, lambda *_: None)
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Let no signal come between making something and noting how to undo it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+    try:
+        yield
+    finally:
+        _release_signals()
+
+
+def _release_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
 
 
 # ---- what it shows
@@ -142,12 +175,16 @@ def _say(line: str) -> None:
 @contextmanager
 def _proxy_and_agent() -> Iterator[tuple[str, str, str]]:
     """Start both programs; stop them and remove every trace at the end."""
-    directory = Path(tempfile.mkdtemp(prefix="ccproxy-demo-"))
-    proxy_path, ctl_path, io_path = (str(directory / name) for name in ("proxy", "ctl", "io"))
     with ExitStack() as stack:
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        agent = stack.enter_context(_program("agent", "--quiet", ctl_path, io_path))
-        daemon = stack.enter_context(_program("-socket-path", proxy_path))
+        with _signals_held_back():
+            directory = Path(tempfile.mkdtemp(prefix="ccproxy-demo-"))
+            stack.callback(shutil.rmtree, directory, ignore_errors=True)
+            proxy_path, ctl_path, io_path = (
+                str(directory / name) for name in ("proxy", "ctl", "io")
+            )
+            agent = stack.enter_context(_program("agent", "--quiet", ctl_path, io_path))
+            daemon = stack.enter_context(_program("-socket-path", proxy_path, "-ksm", "initial"))
+            stack.callback(_ignore_signals)
         _wait_for(agent, [ctl_path, io_path])
         _wait_for(daemon, [proxy_path])
         yield proxy_path, ctl_path, io_path
@@ -158,9 +195,10 @@ def _program(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     # A session of its own, so that Ctrl-C reaches the demo alone, which then stops it.
     program = subprocess.Popen(
         [sys.executable, "-m", "ccproxy_lib", *arguments],
-        env=os.environ | {"PYTHONPATH": _import_path()},
+        env=QUIET | os.environ | {"PYTHONPATH": _import_path()},
         stdin=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=_release_signals,  # noqa: PLW1509 (the demo has no threads)
     )
     try:
         yield program

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import sys
 from collections.abc import Sequence
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 # Subcommands whose module is run with the standard library as it is.
 UNPATCHED = {"demo": "ccproxy_lib.front.demo"}
 PATCHED = {"agent": "ccproxy_lib.front.sandbox.main"}
 DAEMON = "ccproxy_lib.front.daemon"
 
-VERSION_FLAGS = frozenset({"-version", "--version", "-version=true", "--version=true"})
+VERSION_FLAG = re.compile("--?version(=(1|t|T|true|True|TRUE))?")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    argv = list(sys.argv[1:] if arguments is None else arguments)
-    command = argv[0] if argv else ""
-    if command not in UNPATCHED and VERSION_FLAGS.intersection(argv):
-        from ccproxy_lib.version import version_line
-
-        print(version_line())
-        return 0
+    _fill_standard_streams()
     try:
-        if command in UNPATCHED:
-            return _run(UNPATCHED[command], argv)
-        _patch()
-        if command in PATCHED:
-            return _run(PATCHED[command], argv)
-        return _run(DAEMON, argv)
+        status = _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Nobody reads our output any more.  What is left of it must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("ccproxy_lib"):
             raise
@@ -41,6 +43,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_FAILURE
+
+
+def _fill_standard_streams() -> None:
+    """Open those that our starter has left closed, so that no socket gets their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            stream = open(number, "w" if number else "r", closefd=False)  # noqa: SIM115 (to stay)
+            setattr(sys, name, stream)
+
+
+def _dispatch(argv: list[str]) -> int:
+    command = argv[0] if argv else ""
+    if command not in UNPATCHED and any(map(VERSION_FLAG.fullmatch, argv)):
+        from ccproxy_lib.version import version_line
+
+        print(version_line())
+        return 0
+    if command in UNPATCHED:
+        return _run(UNPATCHED[command], argv)
+    _patch()
+    return _run(PATCHED.get(command, DAEMON), argv)
 
 
 def _patch() -> None:

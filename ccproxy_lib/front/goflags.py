@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from ccproxy_lib.errors import UsageError
 
-TRUE = frozenset({"", "1", "t", "true"})
+TRUE = frozenset({"1", "t", "true"})
 FALSE = frozenset({"0", "f", "false"})
 
 
@@ -18,27 +18,29 @@ def normalize(arguments: Iterable[str], flags: Mapping[str, bool]) -> list[str]:
     """Return the arguments in the one style that docopt reads.
 
     ``flags`` maps each flag's name to whether it takes a value.  As in Go, flags
-    end at ``--`` and a flag without a value may be written ``-x=true``.  Raises
-    UsageError for flags that are not in ``flags``, for missing values, and for
-    arguments that are no flags.
+    end at ``--``, a flag without a value may be written ``-x=true``, and of a flag
+    that is given twice the last one counts.  Raises UsageError for flags that are
+    not in ``flags``, for missing values, and for arguments that are no flags.
     """
-    normal: list[str] = []
+    normal: dict[str, str] = {}
     rest = iter(arguments)
     for argument in rest:
         if argument == "--":
             break
         if argument == "-" or not argument.startswith("-"):
             raise UsageError(f"unexpected argument '{argument}': see -help")
-        name, equals, value = argument.lstrip("-").partition("=")
+        name, equals, value = argument[2 if argument.startswith("--") else 1 :].partition("=")
         if name not in flags:
             raise UsageError(f"unknown flag {argument.partition('=')[0]}: see -help")
         if flags[name]:
-            normal.append(f"--{name}={value if equals else _next_value(rest, name)}")
-        elif _is_true(name, value):
-            normal.append(f"--{name}")
+            normal[name] = f"--{name}={value if equals else _next_value(rest, name)}"
+        elif _is_true(name, value if equals else "true"):
+            normal[name] = f"--{name}"
+        else:
+            normal.pop(name, None)
     for argument in rest:
         raise UsageError(f"unexpected argument '{argument}': see -help")
-    return normal
+    return list(normal.values())
 
 
 def _next_value(rest: Iterable[str], name: str) -> str:

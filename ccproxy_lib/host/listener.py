@@ -52,17 +52,29 @@ class Listener:
         self.socket = _bind(path)
         self._identity = _identity(path)
 
+    @property
+    def gid(self) -> int | None:
+        """The group of the socket's file, if there is one."""
+        try:
+            return os.stat(self.path).st_gid
+        except OSError:
+            return None
+
     def close(self) -> None:
         """Close the socket and unlink its file, unless another one has taken its place."""
-        self.socket.close()
+        # In this order, as nobody takes a live socket for remains and replaces it meanwhile.
         if self._identity and _identity(self.path) == self._identity:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
+        self.socket.close()
 
 
 def _make_directory(directory: Path) -> None:
     try:
-        directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        # One by one: a mode given to mkdir does not count for the parents that it makes.
+        missing = [each for each in (directory, *directory.parents) if not each.exists()]
+        for each in reversed(missing):
+            each.mkdir(DIRECTORY_MODE, exist_ok=True)
     except OSError as error:
         raise StartError(f"cannot create the directory {directory}: {error.strerror}") from None
 

@@ -13,6 +13,7 @@ import time
 from typing import IO, Any
 
 from ccproxy_lib.errors import UsageError
+from ccproxy_lib.host.syslog import SyslogHandler
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -38,8 +39,8 @@ _LEVEL_WORDS = {
 }
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/@:+,")
 
-# What JSON leaves as it is and a terminal might obey.
-_CONTROL = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+# What a terminal might obey.  JSON leaves the second half as it is.
+_CONTROL = {code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 
 
 def parse_level(text: str) -> int:
@@ -57,8 +58,8 @@ def tags(**fields: Any) -> dict[str, dict[str, Any]]:
     return {"fields": fields}
 
 
-def set_up(level: int, stream: IO[str] | None = None) -> None:
-    """Send the package's log to ``stream`` (stderr by default)."""
+def set_up(level: int, stream: IO[str] | None = None, syslog_path: str | None = None) -> None:
+    """Send the package's log to ``stream`` (stderr by default), and to a syslog socket if given."""
     target = stream or sys.stderr
     handler = logging.StreamHandler(target)
     handler.setFormatter(_terminal_formatter() if target.isatty() else LogfmtFormatter())
@@ -66,15 +67,32 @@ def set_up(level: int, stream: IO[str] | None = None) -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
+    if syslog_path is not None:
+        _add_syslog(logger, syslog_path)
+
+
+def _add_syslog(logger: logging.Logger, path: str) -> None:
+    handler = SyslogHandler(path)
+    handler.setFormatter(LogfmtFormatter(timed=False))
+    logger.addHandler(handler)
+    if problem := handler.problem():
+        logger.warning("no syslog", extra=tags(path=path, reason=problem))
 
 
 class LogfmtFormatter(logging.Formatter):
-    """One line per record: ``time="..." level=info msg="..." vm=c1``."""
+    """One line per record: ``time="..." level=info msg="..." vm=c1``.
+
+    ``timed`` is False where the reader notes the time itself.
+    """
+
+    def __init__(self, timed: bool = True) -> None:
+        super().__init__()
+        self._timed = timed
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; a traceback becomes one quoted field."""
         pairs: dict[str, Any] = {
-            "time": _rfc3339(record.created),
+            **({"time": _rfc3339(record.created)} if self._timed else {}),
             "level": _LEVEL_WORDS.get(record.levelno, "error"),
             "msg": record.getMessage(),
             **getattr(record, "fields", {}),
@@ -91,6 +109,8 @@ def _terminal_formatter() -> logging.Formatter:
         """A line for eyes: time, level in colour, message, fields."""
 
         def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+            # A message may come from a guest's console, and must not play with the terminal.
+            record.message = record.message.translate(_CONTROL)
             fields = getattr(record, "fields", {})
             behind = "".join(f" {name}={_quoted(str(value))}" for name, value in fields.items())
             return super().formatMessage(record) + behind
@@ -109,4 +129,6 @@ def _rfc3339(created_s: float) -> str:
 def _quoted(text: str) -> str:
     if text and _PLAIN.issuperset(text):
         return text
-    return json.dumps(text, ensure_ascii=False).translate(_CONTROL)
+    quoted = json.dumps(text, ensure_ascii=False).translate(_CONTROL)
+    # What is no valid Unicode, like odd bytes of a file name, would fail to be written.
+    return quoted.encode(errors="backslashreplace").decode()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from ccproxy_lib.errors import CommandError
 from ccproxy_lib.host.logs import tags
+from ccproxy_lib.service.answers import answer, answerer
 from ccproxy_lib.service.connection import Connection
 from ccproxy_lib.service.shim import Shim
 from ccproxy_lib.service.vm_link import VmLink
@@ -80,9 +81,8 @@ def connect_shim(client: Connection, payload: Payload) -> None:
     session = proxy.registry.session(token)
     proxy.wait_for_dead_holder(session)
     client.become_shim(Shim(session, proxy.link_of(session), proxy.limits))
-    proxy.holders[session] = client
     # The answer goes out before any output that has been kept for this shim.
-    client.answer(Command.CONNECT_SHIM)
+    answer(client, Command.CONNECT_SHIM)
     client.outbox.adopt(session.output)
     log.info("shim connected", extra=tags(client=client.id, vm=session.vm.id))
 
@@ -96,7 +96,7 @@ def disconnect_shim(client: Connection, payload: Payload) -> None:
 def signal(client: Connection, payload: Payload) -> None:
     """Send a signal, or a terminal's new size, to the shim's process."""
     shim = _shim_of(client)
-    shim.signal(payloads.parse_signal(payload), client.answerer(Command.SIGNAL))
+    shim.signal(payloads.parse_signal(payload), answerer(client, Command.SIGNAL))
 
 
 HANDLERS: dict[int, Handler] = {
@@ -122,8 +122,7 @@ def _shim_of(client: Connection) -> Shim:
 
 
 def _allocate(client: Connection, link: VmLink, streams: int) -> bytes:
-    registry = client.proxy.registry
-    tokens = [registry.allocate(link.vm).token for _ in range(streams)]
+    tokens = client.proxy.registry.allocate(link.vm, streams)
     return payloads.io_response(client.proxy.uri, tokens)
 
 

@@ -1,23 +1,25 @@
-"""One client: the greenlet that reads its frames, handles and answers them in order."""
+"""One client: the greenlet that reads what it sends, and its end, however that comes."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import socket
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from typing import Protocol as Protocol_
 
 from gevent.event import Event as Happening
 
-from ccproxy_lib.errors import CommandError, PayloadError, PayloadTooLarge, ProtocolError
+from ccproxy_lib.errors import ProtocolError
 from ccproxy_lib.host.hangup import hung_up
 from ccproxy_lib.host.logs import tags
+from ccproxy_lib.host.peer import Peer
 from ccproxy_lib.service.outbox import Outbox
 from ccproxy_lib.service.waiting import wait_until
-from ccproxy_lib.state.session import OVER, Event
-from ccproxy_lib.wire import frames, payloads
-from ccproxy_lib.wire.frames import Command, Frame, FrameParser, Stream, Type
+from ccproxy_lib.state.session import OVER
+from ccproxy_lib.wire.generation import detect
 
 if TYPE_CHECKING:
     from ccproxy_lib.service.proxy import Proxy
@@ -27,19 +29,34 @@ if TYPE_CHECKING:
 READ_BYTES = 65536
 # How long a client that has done may take to read its last answers.
 FINISH_TIMEOUT_S = 5.0
+# How long a client that is refused may take to send the command to refuse.
+REFUSE_TIMEOUT_S = 5.0
+# A timeout of 0 would make the socket non-blocking.
+MIN_TIMEOUT_S = 0.001
 
 log = logging.getLogger(__name__)
 
-_LOG_LEVELS = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warn": logging.WARNING,
-    "error": logging.ERROR,
-}
-
 
 class Disconnect(Exception):
-    """The client has asked to be let go; a control flow of this module, not an error."""
+    """The client is let go, with everything as it should be; ``reason`` is for the log."""
+
+
+class Protocol(Protocol_):
+    """What a connection needs of the protocol that its client speaks."""
+
+    @property
+    def midway(self) -> bool:
+        """Whether part of a message has come and the rest has not."""
+        ...
+
+    @property
+    def completed(self) -> int:
+        """A number that grows whenever a message that came in parts is complete."""
+        ...
+
+    def feed(self, data: bytes) -> None:
+        """Handle what ``data`` completes; raises ProtocolError and Disconnect."""
+        ...
 
 
 class Connection:
@@ -47,37 +64,64 @@ class Connection:
 
     ``link`` is the VM that a runtime has registered or attached to; ``shim`` is
     set once the connection has claimed a session.  ``finished`` is set when all
-    that it sent has been handled and nobody serves it any more.
+    that it sent has been handled and nobody serves it any more.  ``refusal``, if
+    any, is the answer to its first command, and then it is let go.
     """
 
-    __slots__ = ("_parser", "finished", "id", "link", "outbox", "proxy", "shim", "socket")
+    __slots__ = (
+        "_protocol",
+        "_slow_message",
+        "_slow_left_s",
+        "finished",
+        "id",
+        "link",
+        "outbox",
+        "peer",
+        "proxy",
+        "refusal",
+        "shim",
+        "socket",
+    )
 
-    def __init__(self, proxy: Proxy, client: socket.socket, client_id: int) -> None:
+    def __init__(
+        self,
+        proxy: Proxy,
+        client: socket.socket,
+        client_id: int,
+        peer: Peer | None,
+        refusal: str = "",
+    ) -> None:
         self.proxy = proxy
+        self.peer = peer
         self.socket = client
         self.id = client_id
         self.link: VmLink | None = None
         self.shim: Shim | None = None
         self.finished = Happening()
-        self.outbox = Outbox(client, self._poke)
-        self._parser = FrameParser(proxy.limits.max_payload_bytes)
+        self.outbox = Outbox(client, proxy.limits.max_pending_bytes, self._poke)
+        self.refusal = refusal
+        self._protocol: Protocol | None = None
+        self._slow_message = -1
+        self._slow_left_s = 0.0
 
     def serve(self) -> None:
         """Serve the client until it has gone or broken the protocol."""
-        log.info("client connected", extra=tags(client=self.id))
+        log.info("client connected", extra=tags(client=self.id, **_peer_fields(self.peer)))
         reason = "closed by the client"
         all_read = False
+        if self.refusal:
+            self.socket.settimeout(REFUSE_TIMEOUT_S)
         try:
             self._read()
             self._serve_half_closed()
             all_read = True
-        except Disconnect:
-            reason = "shim disconnected"
+        except Disconnect as parting:
+            reason = str(parting)
         except ProtocolError as error:
             reason = f"protocol error: {error}"
             log.warning("client broke the protocol", extra=tags(client=self.id, reason=error))
         except OSError as error:
-            reason = f"connection lost: {error.strerror}"
+            reason = f"connection lost: {error.strerror or error}"
         finally:
             self._leave(all_read)
             log.info("client gone", extra=tags(client=self.id, reason=reason))
@@ -85,86 +129,62 @@ class Connection:
     # ---- reading
 
     def _read(self) -> None:
-        receive = self.socket.recv
-        feed = self._parser.feed
-        handle = self._handle
-        while data := receive(READ_BYTES):
-            try:
-                for frame in feed(data):
-                    handle(frame)
-            except PayloadTooLarge as error:
-                if error.type == Type.COMMAND:
-                    self.answer_error(error.opcode, str(error))
-                raise
-        if self._parser.midway:
-            raise ProtocolError("the connection ended in the middle of a frame")
+        protocol = self._detect()
+        if protocol is None:
+            return
+        receive: Callable[[int], bytes]
+        while True:
+            receive = self._receive_rest if protocol.midway else self.socket.recv
+            data = receive(READ_BYTES)
+            if not data:
+                break
+            protocol.feed(data)
+        if protocol.midway:
+            raise ProtocolError("the connection ended in the middle of a message")
 
-    def _handle(self, frame: Frame) -> None:
-        if frame.type == Type.STREAM and frame.opcode == Stream.STDIN:
-            if self.shim is None:
-                raise ProtocolError("stdin from a client that isn't a shim")
-            self.shim.stdin(frame.payload)
-        elif frame.type == Type.COMMAND:
-            self._command(frame.opcode, frame.payload)
-        elif frame.type == Type.STREAM and frame.opcode == Stream.LOG:
-            self._log(frame.payload)
-        else:
-            raise ProtocolError(f"unknown frame of type {frame.type} with opcode {frame.opcode}")
+    def _detect(self) -> Protocol | None:
+        """Read until the first bytes tell the protocol; None if the client has gone before."""
+        first = self.socket.recv(READ_BYTES)
+        if not first:
+            return None
+        while (generation := detect(first)) is None:
+            more = self._receive_rest(READ_BYTES)
+            if not more:
+                raise ProtocolError("the connection ended in the middle of a message")
+            first += more
+        self._protocol = protocol = self.proxy.protocols[generation](self)
+        protocol.feed(first)
+        return protocol
 
-    def _command(self, opcode: int, payload: bytes | memoryview) -> None:
-        handler = self.proxy.commands.get(opcode)
-        if handler is None:
-            self.answer_error(opcode, f"unknown command opcode {opcode}")
-            raise ProtocolError(f"unknown command opcode {opcode}")
+    def _receive_rest(self, limit_bytes: int) -> bytes:
+        """Receive more of a message that has begun, which may not take for ever.
+
+        What counts is the time that is spent waiting for this one, so a client
+        whose input waits for its process is not blamed for that.
+        """
+        completed = self._protocol.completed if self._protocol else 0
+        if completed != self._slow_message:
+            self._slow_message = completed
+            self._slow_left_s = self.proxy.limits.frame_timeout_s
+        began_s = time.monotonic()
+        self.socket.settimeout(max(self._slow_left_s, MIN_TIMEOUT_S))
         try:
-            result = handler(self, payload)
-        except CommandError as error:
-            log.info(
-                "command refused",
-                extra=tags(client=self.id, command=Command(opcode).name, code=type(error).__name__),
-            )
-            self.answer_error(opcode, str(error))
-        else:
-            if result is not None:
-                self.answer(opcode, result)
-
-    def _log(self, payload: bytes | memoryview) -> None:
-        try:
-            entry = payloads.parse_log_entry(payload)
-        except PayloadError as error:
-            raise ProtocolError(f"invalid log entry: {error}") from None
-        fields = tags(client=self.id, source=entry.source, container=entry.container_id)
-        log.log(_LOG_LEVELS[entry.level], "%s", entry.message, extra=fields)
-
-    # ---- answering
-
-    def answer(self, opcode: int, payload: bytes = b"") -> None:
-        """Answer a command with success."""
-        self.outbox.send(frames.encode(Type.RESPONSE, opcode, payload))
-
-    def answer_error(self, opcode: int, message: str) -> None:
-        """Answer a command with the reason why it failed."""
-        payload = payloads.error_response(message)
-        self.outbox.send(frames.encode(Type.RESPONSE, opcode, payload, error=True))
-
-    def answerer(self, opcode: int) -> Callable[[str], None]:
-        """Return a function that answers a command later: with "" or an error's text."""
-
-        def answer(message: str) -> None:
-            if message:
-                self.answer_error(opcode, message)
-            else:
-                self.answer(opcode)
-
-        return answer
+            return self.socket.recv(limit_bytes)
+        except TimeoutError:
+            timeout_s = self.proxy.limits.frame_timeout_s
+            raise ProtocolError(f"half a message, and no more of it for {timeout_s:g} s") from None
+        finally:
+            self.socket.settimeout(None)
+            self._slow_left_s -= time.monotonic() - began_s
 
     # ---- coming to an end
 
     def become_shim(self, shim: Shim) -> None:
         """Claim a session; CommandError if it is claimed already."""
-        shim.session.apply(Event.CLAIM)
+        shim.session.claim()
         self.shim = shim
         shim.session.sink = self.outbox
+        self.proxy.holders[shim.session] = self
 
     def disconnect(self) -> None:
         """Free the shim's token and session, and end the connection."""
@@ -172,7 +192,7 @@ class Connection:
             session = self.shim.session
             self._let_go()
             self.proxy.registry.free(session)
-        raise Disconnect
+        raise Disconnect("shim disconnected")
 
     def hang_up(self) -> None:
         """Take no more from the client; what it is due still goes out."""
@@ -201,8 +221,13 @@ class Connection:
         self.outbox.release()
         if self.shim is not None:
             self.shim.session.sink = None
+            del self.proxy.holders[self.shim.session]
             self.shim = None
 
     def _poke(self) -> None:
         if self.shim is not None:
             self.shim.session.poke()
+
+
+def _peer_fields(peer: Peer | None) -> dict[str, int]:
+    return {} if peer is None else {"pid": peer.pid, "uid": peer.uid, "gid": peer.gid}

@@ -16,7 +16,14 @@ import gevent
 from gevent.event import Event
 from gevent.queue import Queue
 
-from ccproxy_lib.errors import AgentError, AgentTimeout, CCProxyError, ProtocolError, VmGone
+from ccproxy_lib.errors import (
+    AgentError,
+    AgentTimeout,
+    CCProxyError,
+    CommandError,
+    ProtocolError,
+    VmGone,
+)
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.wire import ctl
 from ccproxy_lib.wire.ctl import Code, CtlMessage
@@ -62,12 +69,19 @@ class Call:
 class CtlChannel:
     """Commands to one agent.  ``on_lost`` gets the reason when the channel ends."""
 
-    def __init__(self, vm_id: str, channel: socket.socket, on_lost: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        vm_id: str,
+        channel: socket.socket,
+        max_commands: int,
+        on_lost: Callable[[str], None],
+    ) -> None:
         self.ready = Event()
         self._vm_id = vm_id
         self._socket = channel
         self._on_lost = on_lost
         self._calls: Queue[Call] = Queue()
+        self._max_commands = max_commands
         self._outstanding: Call | None = None
         self._gone: str | None = None
         self.greenlets = [gevent.spawn(self._read), gevent.spawn(self._write)]
@@ -87,6 +101,12 @@ class CtlChannel:
         call = Call(code, payload, on_done)
         if self._gone is not None:
             call.finish(error=VmGone(self._gone))
+        elif self._calls.qsize() >= self._max_commands:
+            reason = (
+                f"{self._max_commands} commands wait for the agent and no more are allowed"
+                " (-max-commands)"
+            )
+            call.finish(error=CommandError(reason))
         else:
             self._calls.put(call)
             if not call.done.wait(timeout_s):

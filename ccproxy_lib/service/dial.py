@@ -19,29 +19,32 @@ def dial(path: str, purpose: str, deadline_s: float) -> socket.socket:
 
     Raises CommandError that names purpose, path and reason.
     """
-    channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        _connect(channel, path, deadline_s)
+        return _connect(path, deadline_s)
     except (OSError, ValueError) as error:
-        channel.close()
         # Paths that are too long or no text are refused by Python, without an error number.
         reason = getattr(error, "strerror", None) or str(error)
         raise CommandError(f"cannot connect to the {purpose} {path}: {reason}") from None
+
+
+def _connect(path: str, deadline_s: float) -> socket.socket:
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        channel.setblocking(False)
+        while not _has_connected(channel, path):
+            if time.monotonic() >= deadline_s:
+                raise OSError(errno.EAGAIN, "nobody accepts the connection")
+            gevent.sleep(RETRY_S)
+        channel.setblocking(True)
     except BaseException:
         channel.close()
         raise
     return channel
 
 
-def _connect(channel: socket.socket, path: str, deadline_s: float) -> None:
-    channel.setblocking(False)
-    while True:
-        try:
-            channel.connect(path)
-        except BlockingIOError:
-            if time.monotonic() >= deadline_s:
-                raise OSError(errno.EAGAIN, "nobody accepts the connection") from None
-            gevent.sleep(RETRY_S)
-        else:
-            break
-    channel.setblocking(True)
+def _has_connected(channel: socket.socket, path: str) -> bool:
+    try:
+        channel.connect(path)
+    except BlockingIOError:
+        return False
+    return True

@@ -147,12 +147,19 @@ class IoChannel:
     def _wait_for_room(self, touched: Iterable[Session]) -> None:
         """Read no more while a session is full: what nobody takes must stay in the VM."""
         for session in touched:
-            queue = session.output.queue
-            while queue.size_bytes >= self._buffer_bytes:
-                taken = Event()
-                queue.on_taken = taken.set
-                taken.wait()
-                queue.on_taken = None
+            if session.output.full:
+                self._wait_for_shim(session)
+
+    def _wait_for_shim(self, session: Session) -> None:
+        fields = tags(vm=self._vm.id, container=session.container_id, stdio=session.stdio)
+        log.warning("session is full: the VM's output waits for its shim", extra=fields)
+        queue = session.output.queue
+        while session.output.full:
+            taken = Event()
+            queue.on_taken = taken.set
+            taken.wait()
+            queue.on_taken = None
+        log.warning("session has room again: the VM's output goes on", extra=fields)
 
     def _end(self, route: Route, seq: int, piece: memoryview) -> None:
         """Take an end of file or an exit status."""

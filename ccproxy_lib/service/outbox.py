@@ -8,6 +8,8 @@ is left.  Nothing here ever makes the caller wait.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import socket
 from collections.abc import Callable, Sequence
 
@@ -15,18 +17,31 @@ import gevent
 
 from ccproxy_lib.state.output import Buffer, FrameQueue, Output
 
+log = logging.getLogger(__name__)
+
 
 class Outbox:
-    """What one client has yet to get.
+    """What one client has yet to get; of answers ``max_pending_bytes`` at most.
 
     ``broken`` tells that the client's end is gone; ``on_broken`` is called once
     when that turns out.
     """
 
-    __slots__ = ("_answers", "broken", "_on_broken", "_output", "_socket", "_writer")
+    __slots__ = (
+        "_answers",
+        "_max_pending_bytes",
+        "broken",
+        "_on_broken",
+        "_output",
+        "_socket",
+        "_writer",
+    )
 
-    def __init__(self, client: socket.socket, on_broken: Callable[[], None]) -> None:
+    def __init__(
+        self, client: socket.socket, max_pending_bytes: int, on_broken: Callable[[], None]
+    ) -> None:
         self._socket = client
+        self._max_pending_bytes = max_pending_bytes
         self._answers = FrameQueue()
         self._output: Output | None = None
         self._writer: gevent.Greenlet[[], None] | None = None
@@ -37,14 +52,13 @@ class Outbox:
         """Send a whole frame, behind those that wait."""
         if self.broken:
             return
-        if self._writer is None:
-            sent = self._try_send((frame,))
-            if sent == len(frame):
-                return
+        if self._writer is not None:
+            self._push(frame)
+            return
+        sent = self._try_send((frame,))
+        if sent < len(frame) and not self.broken:
             self._answers.push(frame, sent)
             self._spawn_writer()
-        else:
-            self._answers.push(frame)
 
     def adopt(self, output: Output) -> None:
         """Become the way of a session's output; what has been kept for it leaves first."""
@@ -67,17 +81,35 @@ class Outbox:
         output = self._output
         if output is None:
             return
-        if self._writer is None and not self.broken:
-            output.keep_unsent(self._try_send(output.batch()))
-            self._spawn_writer()
-        else:
+        if self._writer is not None or self.broken:
             output.keep_unsent()
+            return
+        output.keep_unsent(0 if output.queue else self._try_send(output.batch()))
+        while output.queue and self._try_consume(output):
+            pass
+        self._spawn_writer()
+
+    def _try_consume(self, output: Output) -> bool:
+        """Send what one sendmsg takes of what is kept; whether that was all it was offered."""
+        buffers = output.buffers()
+        sent = self._try_send(buffers)
+        output.consume(sent)
+        return sent == sum(map(len, buffers))
 
     def finish(self, timeout_s: float | None) -> None:
         """Wait until everything is on the wire, for ``timeout_s`` at most (None: as it takes)."""
         if self._writer is not None:
             self._writer.join(timeout_s)
             self._kill_writer()
+
+    def _push(self, frame: bytes) -> None:
+        if self._answers.size_bytes + len(frame) > self._max_pending_bytes:
+            log.warning("client does not read its answers: it is cut off")
+            self._break()
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+        else:
+            self._answers.push(frame)
 
     def _try_send(self, buffers: Sequence[Buffer]) -> int:
         if not buffers:
@@ -91,7 +123,7 @@ class Outbox:
             return 0
 
     def _spawn_writer(self) -> None:
-        if self._writer is None and not self.broken and self._next_queue() is not None:
+        if self._writer is None and not self.broken and self._next() is not None:
             self._writer = gevent.spawn(self._write)
 
     def _kill_writer(self) -> None:
@@ -99,17 +131,17 @@ class Outbox:
             self._writer.kill()
             self._writer = None
 
-    def _next_queue(self) -> FrameQueue | None:
-        """Return the queue whose turn it is: a half-sent frame's, then answers, then output."""
-        output = self._output.queue if self._output is not None else None
-        if output is not None and output.midway:
+    def _next(self) -> FrameQueue | Output | None:
+        """Return whose turn it is: a half-sent frame's, then answers, then output."""
+        output = self._output
+        if output is not None and output.queue and (output.queue.midway or not self._answers):
             return output
-        return self._answers or output or None
+        return self._answers or None
 
     def _write(self) -> None:
         try:
-            while (queue := self._next_queue()) is not None:
-                queue.consume(self._socket.sendmsg(queue.buffers()))
+            while (source := self._next()) is not None:
+                source.consume(self._socket.sendmsg(source.buffers()))
             self._writer = None
         except OSError:
             self._writer = None

@@ -4,55 +4,79 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from functools import partial
 
 from ccproxy_lib.errors import CommandError
 from ccproxy_lib.host.hangup import hung_up
 from ccproxy_lib.host.logs import tags
-from ccproxy_lib.service.connection import Connection
-from ccproxy_lib.service.vm_link import VmLink
+from ccproxy_lib.host.peer import may_enter, peer_of
+from ccproxy_lib.host.spool import Spool
+from ccproxy_lib.service.connection import Connection, Protocol
+from ccproxy_lib.service.vm_link import VmLink, free_unused
 from ccproxy_lib.state.limits import Limits
+from ccproxy_lib.state.output import Output
+from ccproxy_lib.state.packets import PacketOutput
 from ccproxy_lib.state.registry import Registry
 from ccproxy_lib.state.session import OVER, WITHOUT_SHIM, Event, Session
 from ccproxy_lib.state.vm import Vm
+from ccproxy_lib.wire.generation import Generation
 from ccproxy_lib.wire.payloads import RegisterVM
-
-if TYPE_CHECKING:
-    from ccproxy_lib.service.commands import Handler
 
 log = logging.getLogger(__name__)
 
 
 class Proxy:
-    """One daemon's state.  ``uri`` is the address that clients are told.
+    """One daemon's state.
 
-    ``on_vm_closed`` is called when a VM's channels are closed for good.
+    ``uri`` is the address that clients are told, ``protocols`` what speaks each
+    version with a client; ``socket_gid`` returns the group whose members may connect.
     """
 
     def __init__(
         self,
         uri: str,
         limits: Limits,
-        commands: Mapping[int, Handler],
-        on_vm_closed: Callable[[], None] = lambda: None,
+        protocols: Mapping[Generation, Callable[[Connection], Protocol]],
+        socket_gid: Callable[[], int | None],
     ) -> None:
         self.uri = uri
+        self.socket_gid = socket_gid
         self.limits = limits
-        self.commands = commands
-        self.registry = Registry()
+        self.protocols = protocols
+        self.registry = Registry(limits, self._new_output)
         self.connections: set[Connection] = set()
         self.links: dict[Vm, VmLink] = {}
         self.holders: dict[Session, Connection] = {}
-        self._on_vm_closed = on_vm_closed
+        self.on_registered: Callable[[], None] = lambda: None
         self._last_client_id = 0
+
+    def _new_output(self) -> Output:
+        return Output(self.limits.session_buffer_bytes, self._overflow())
+
+    def new_packet_output(self, io_base: int) -> Output:
+        """Return the output of a protocol 1 session."""
+        return PacketOutput(io_base, self.limits.session_buffer_bytes, self._overflow())
+
+    def _overflow(self) -> Callable[[], Spool] | None:
+        spool_bytes = self.limits.session_spool_bytes
+        return partial(Spool, spool_bytes) if spool_bytes else None
 
     # ---- clients
 
-    def serve_client(self, client: socket.socket, address: object = None) -> None:
+    def serve_client(self, client: socket.socket) -> None:
         """Serve one client to its end; the greenlet of a connection."""
         self._last_client_id += 1
-        connection = Connection(self, client, self._last_client_id)
+        peer = peer_of(client)
+        if peer is not None and not may_enter(client, peer, self.socket_gid()):
+            fields = tags(pid=peer.pid, uid=peer.uid, gid=peer.gid)
+            log.warning(
+                "client refused: neither root, nor the daemon's user, nor in its socket's group",
+                extra=fields,
+            )
+            return
+        connection = Connection(self, client, self._last_client_id, peer, self._refusal())
         self.connections.add(connection)
         try:
             connection.serve()
@@ -61,20 +85,28 @@ class Proxy:
         finally:
             self.connections.discard(connection)
 
+    def _refusal(self) -> str:
+        """Return why another client cannot be served, or ""."""
+        count = len(self.connections)
+        if count < self.limits.max_clients:
+            return ""
+        return f"{count} clients are connected and no more are allowed (-max-clients)"
+
     # ---- VMs
 
     def register(self, request: RegisterVM) -> VmLink:
         """Connect to a VM and make it known; CommandError, and nothing left behind, if not."""
-        vm = self.registry.reserve(request.vm_id)
+        vm = self.registry.reserve(request.vm_id)  # before anything that waits
         link = VmLink(vm, self.registry, self.limits, self._link_closed)
         try:
-            link.connect(request.ctl_path, request.io_path)
+            link.connect(request.ctl_path, request.io_path, request.console_path)
         except BaseException:
             self.registry.unregister(vm)
             raise
         self.links[vm] = link
         self.registry.publish(vm)
         log.info("VM registered", extra=tags(vm=vm.id))
+        self.on_registered()
         return link
 
     def find(self, vm_id: str) -> VmLink:
@@ -85,9 +117,19 @@ class Proxy:
         """Unregister a VM; CommandError if there is none."""
         self.find(vm_id).unregister()
 
+    def dismiss(self, vm_id: str) -> None:
+        """Unregister a VM and close it, whatever runs in it; CommandError if there is none."""
+        link = self.find(vm_id)
+        link.unregister()
+        link.close("the VM was unregistered")
+
     def _link_closed(self, link: VmLink) -> None:
-        if self.links.pop(link.vm, None) is not None:
-            self._on_vm_closed()
+        if link.vm in self.links:  # otherwise it was never registered
+            self.link_closed(link)
+
+    def link_closed(self, link: VmLink) -> None:
+        """A VM's channels are closed for good."""
+        self.links.pop(link.vm, None)
 
     # ---- sessions
 
@@ -97,6 +139,11 @@ class Proxy:
             return self.links[session.vm]
         except KeyError:
             raise CommandError(f"the VM of token {session.token} is gone") from None
+
+    def collect_garbage(self) -> None:
+        """Free what nobody has come for in time."""
+        for session in self.registry.expired(time.monotonic()):
+            free_unused(self.registry, session, "nobody came for it in time")
 
     def wait_for_dead_holder(self, session: Session) -> None:
         """Let a shim that is gone, perhaps unnoticed, come to its end before another takes over."""
@@ -110,7 +157,6 @@ class Proxy:
         Its session waits for it to come back, unless it has read everything, the
         exit status included, or the VM is no more.
         """
-        self.holders.pop(session, None)
         done = session.state in OVER and all_read and not session.output.queue
         if done or session.vm not in self.links:
             self.registry.free(session)

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import socket
 import time
+from collections.abc import Callable
 
 import gevent
 from gevent.event import Event
 from gevent.pool import Pool
-from gevent.server import StreamServer
+from gevent.util import format_run_info
 
 from ccproxy_lib.host.listener import Listener
 from ccproxy_lib.host.logs import tags
-from ccproxy_lib.service.commands import HANDLERS
+from ccproxy_lib.service.accepting import AcceptingServer
+from ccproxy_lib.service.connection import Connection, Protocol
+from ccproxy_lib.service.ksm import KsmTuner
+from ccproxy_lib.service.pod import PodProxy
+from ccproxy_lib.service.protocol1 import Protocol1
+from ccproxy_lib.service.protocol2 import Protocol2
 from ccproxy_lib.service.proxy import Proxy
 from ccproxy_lib.state.limits import Limits
+from ccproxy_lib.wire.generation import Generation
 
 # Larger than the default, so that a burst of output leaves in one go; the kernel
 # caps it.
 CLIENT_SEND_BUFFER_BYTES = 1 << 20
+# How many clients over the limit may be told so at once.
+REFUSED_CLIENTS = 64
+# How often to look for what nobody has come for: so often within its time, and
+# at least every so many seconds.
+COLLECTS_PER_TTL = 4
+MAX_COLLECT_EVERY_S = 30.0
+
+PROTOCOLS: dict[Generation, Callable[[Connection], Protocol]] = {
+    Generation.V1: Protocol1,
+    Generation.V2: Protocol2,
+}
 
 log = logging.getLogger(__name__)
 
@@ -29,22 +48,40 @@ class Daemon:
     """One proxy on one socket.
 
     In pod mode it serves one VM and ends when that is unregistered and its last
-    session has drained.
+    session has drained.  Without ``ksm`` it leaves KSM alone.
     """
 
-    def __init__(self, listener: Listener, limits: Limits, pod: bool = False) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        limits: Limits,
+        pod: bool = False,
+        ksm: KsmTuner | None = None,
+    ) -> None:
         self._listener = listener
         self._limits = limits
         self._stopping = Event()
-        on_vm_closed = self._stopping.set if pod else lambda: None
-        self.proxy = Proxy(listener.uri, limits, HANDLERS, on_vm_closed)
-        self._server = StreamServer(listener.socket, self._serve, spawn=Pool(limits.max_clients))
+        self.proxy = (PodProxy if pod else Proxy)(
+            listener.uri, limits, PROTOCOLS, _gid_of(listener)
+        )
+        if isinstance(self.proxy, PodProxy):
+            self.proxy.on_end = self._stopping.set
+        self._ksm = ksm
+        if ksm is not None:
+            self.proxy.on_registered = ksm.vm_registered
+        self._server = AcceptingServer(
+            listener.socket, self._serve, spawn=Pool(limits.max_clients + REFUSED_CLIENTS)
+        )
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, or the end of the pod; then stop in order."""
         gevent.signal_handler(signal.SIGTERM, self._stopping.set)
         gevent.signal_handler(signal.SIGINT, self._stopping.set)
+        gevent.signal_handler(signal.SIGUSR1, log_greenlets)
+        if self._ksm is not None:
+            self._ksm.start()
         self._server.start()
+        gevent.spawn(self._collect_garbage)
         log.info("listening", extra=tags(path=self._listener.path))
         self._stopping.wait()
         self._stop()
@@ -53,8 +90,17 @@ class Daemon:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CLIENT_SEND_BUFFER_BYTES)
         self.proxy.serve_client(client)
 
+    def _collect_garbage(self) -> None:
+        patience_s = min(self._limits.token_ttl_s, self._limits.orphan_ttl_s)
+        while True:
+            gevent.sleep(min(MAX_COLLECT_EVERY_S, patience_s / COLLECTS_PER_TTL))
+            self.proxy.collect_garbage()
+
     def _stop(self) -> None:
+        """Accept no more, let the answers in flight go out, and cut off what is stuck."""
         log.info("stopping")
+        if self._ksm is not None:
+            self._ksm.stop()  # first, in case that we are not given the time for the rest
         deadline_s = time.monotonic() + self._limits.shutdown_timeout_s
         self._server.stop_accepting()
         self._listener.close()
@@ -64,3 +110,16 @@ class Daemon:
             connection.hang_up()
         self._server.stop(timeout=max(0.0, deadline_s - time.monotonic()))
         log.info("stopped")
+
+
+def log_greenlets() -> None:
+    """Log what every greenlet is doing, and how many there are."""
+    lines: list[str] = format_run_info()  # type: ignore[func-returns-value, assignment]
+    count = sum(1 for found in gc.get_objects() if isinstance(found, gevent.Greenlet))
+    log.warning("greenlets", extra=tags(count=count))
+    for line in lines:
+        log.warning("%s", line.rstrip())
+
+
+def _gid_of(listener: Listener) -> Callable[[], int | None]:
+    return lambda: listener.gid

@@ -84,6 +84,9 @@ class Shim:
         if self.session.early:
             self.session.early.cancel("the process was ended before it was started")
         self._link.end_before_start(self.session, STATUS_ENDED_EARLY)
+        if self.session.sink:
+            # The shim must have its exit status before the answer to the signal.
+            self.session.sink.finish(None)
 
     def _keep(self, item: bytes | EarlySignal) -> None:
         early = self.session.early
@@ -121,6 +124,10 @@ class Shim:
         """Wait until the process runs or the next signal has waited too long for it."""
         deadline_s = early.next_deadline_s()
         patience_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
-        if not wait_until(self.session, self._started, patience_s):
+
+        def done() -> bool:
+            return self._started() or early.next_deadline_s() != deadline_s
+
+        if not wait_until(self.session, done, patience_s):
             for item in early.take_expired(time.monotonic()):
                 item.answer(f"timeout waiting for process with token {self.session.token}")

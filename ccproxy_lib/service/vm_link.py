@@ -10,13 +10,14 @@ import gevent
 
 from ccproxy_lib.errors import CCProxyError, CommandError, VmGone
 from ccproxy_lib.host.logs import tags
+from ccproxy_lib.service.console import follow_console
 from ccproxy_lib.service.ctl_channel import CtlChannel
 from ccproxy_lib.service.dial import dial
 from ccproxy_lib.service.io_channel import IoChannel, deliver
 from ccproxy_lib.state.input import Input
 from ccproxy_lib.state.limits import Limits
 from ccproxy_lib.state.registry import Registry
-from ccproxy_lib.state.session import OVER, Event, Session
+from ccproxy_lib.state.session import BEFORE_PROCESS, OVER, Event, Session
 from ccproxy_lib.state.vm import Vm
 from ccproxy_lib.wire import ctl, payloads
 from ccproxy_lib.wire.ctl import Code
@@ -48,11 +49,12 @@ class VmLink:
         self._registry = registry
         self._limits = limits
         self._on_closed = on_closed
+        self.unregistered = False
         self._leaving = False
         self._closed = False
 
-    def connect(self, ctl_path: str, io_path: str) -> None:
-        """Connect both channels and wait for the agent's READY.
+    def connect(self, ctl_path: str, io_path: str, console_path: str = "") -> None:
+        """Connect both channels and wait for the agent's READY; follow the console meanwhile.
 
         Raises CommandError, and leaves nothing behind, if that fails.
         """
@@ -64,7 +66,11 @@ class VmLink:
             ctl_socket.close()
             raise
         self._sockets = (ctl_socket, io_socket)
-        self.ctl = CtlChannel(self.vm.id, ctl_socket, self.lost)
+        self._console: gevent.Greenlet[..., None] | None = None
+        if console_path and log.isEnabledFor(logging.DEBUG):
+            timeout_s = self._limits.ready_timeout_s
+            self._console = gevent.spawn(follow_console, self.vm.id, console_path, timeout_s)
+        self.ctl = CtlChannel(self.vm.id, ctl_socket, self._limits.max_commands, self.lost)
         self.io = IoChannel(
             self.vm, io_socket, self._limits.session_buffer_bytes, self._exited, self.lost
         )
@@ -86,6 +92,8 @@ class VmLink:
 
     def start_process(self, session: Session, code: Code, start: ProcessStart) -> bytes:
         """Start the session's process; returns and raises as :meth:`command`."""
+        if self._closed:
+            raise VmGone(self._reason)
         if self._leaving:
             raise CommandError(f"unknown containerID: {self.vm.id}")
         _check_length(len(start.with_numbers(LARGEST_SEQ, LARGEST_SEQ)))
@@ -143,7 +151,7 @@ class VmLink:
         if session.end(status):
             log.info("process ended", extra=tags(**_fields(session), status=status))
             deliver(session)
-        if not session.token:
+        if not session.token and session.sink is None:
             self._registry.free(session)
         self.leave_when_idle()
 
@@ -154,6 +162,7 @@ class VmLink:
 
     def unregister(self) -> None:
         """Free the id, drop what never started, and go when the running sessions have ended."""
+        self.unregistered = True
         self._leaving = True
         for session in self._registry.unregister(self.vm):
             self._drop_unstarted(session)
@@ -161,7 +170,7 @@ class VmLink:
 
     def _drop_unstarted(self, session: Session) -> None:
         if session.sink is None:
-            self._registry.free(session)
+            free_unused(self._registry, session, "the VM was unregistered")
         else:
             self.end_before_start(session, STATUS_NO_PROCESS)
 
@@ -188,17 +197,32 @@ class VmLink:
         self._registry.unregister(self.vm)
         self.ctl.close(self._reason)
         self.ctl.ready.set()
+        for route in self.vm.routes.values():
+            # Also of sessions that are freed: somebody may wait to write to them.
+            if route.session.input:
+                self.io.drop(route.session.input)
         for session in tuple(self.vm.sessions):
             if session.sink is None:
                 self._registry.free(session)
             elif session.state not in OVER:
                 self._process_over(session, STATUS_NO_PROCESS)
         greenlets = [*self.ctl.greenlets, *self.io.greenlets]
+        if self._console is not None:
+            greenlets.append(self._console)
         current = gevent.getcurrent()
         gevent.killall([each for each in greenlets if each is not current], block=False)
         for channel in self._sockets:
             channel.close()
         self._on_closed(self)
+
+
+def free_unused(registry: Registry, session: Session, reason: str) -> None:
+    """Free a session that nobody came for, and say so."""
+    waited_s = round(time.monotonic() - session.since_s, 3)
+    what = "unclaimed token" if session.state in BEFORE_PROCESS else "orphaned session"
+    fields = tags(**_fields(session), reason=reason, waited_s=waited_s)
+    if registry.free(session):
+        log.info("%s freed", what, extra=fields)
 
 
 def _check_length(payload_bytes: int) -> None:

@@ -3,20 +3,23 @@
 What one read of the I/O channel holds for a session is collected in a batch
 (:meth:`Output.add`) and leaves as buffers for a single ``sendmsg``
 (:meth:`Output.batch`).  What the socket did not take is copied into a queue of
-whole frames (:meth:`Output.keep_unsent`); while that holds anything, batches go
-through it as well.
+whole frames (:meth:`Output.keep_unsent`), and beyond a limit into a file behind
+that queue; while they hold anything, batches go through them as well.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from ccproxy_lib.wire import frames
 from ccproxy_lib.wire.frames import Notification, Stream, Type
 
 # What the queue offers to one sendmsg: more than this seldom fits into a socket.
 BURST_BYTES = 256 * 1024
+# What one read of the I/O channel can add at most, frame headers included.
+READ_ALLOWANCE_BYTES = 512 * 1024
 # sendmsg takes at most 1024 buffers (IOV_MAX), and joining small pieces is
 # cheaper than handing them over one by one.
 MAX_BUFFERS = 512
@@ -97,16 +100,86 @@ class FrameQueue:
             self.on_taken()
 
 
+class Overflow(Protocol):
+    """A queue of bytes outside memory; see ccproxy_lib.host.spool."""
+
+    size_bytes: int
+
+    @property
+    def room_bytes(self) -> int:
+        """How much more fits."""
+        ...
+
+    def append(self, data: bytes) -> None:
+        """Append all of ``data``; OSError if that fails, and nothing is appended."""
+        ...
+
+    def take(self, limit_bytes: int) -> bytes:
+        """Remove and return the first bytes."""
+        ...
+
+    def close(self) -> None:
+        """Forget everything."""
+        ...
+
+
 class Output:
-    """The output of one session, its order kept across stdout, stderr and the exit status."""
+    """The output of one session, its order kept across stdout, stderr and the exit status.
 
-    __slots__ = ("_discarding", "_runs", "queue")
+    Up to ``buffer_bytes`` are kept in memory, what is beyond that in an overflow
+    that ``open_overflow`` makes when it is first needed; without one, or when it
+    is full, the output is :attr:`full` and its VM must be read no more.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_behind",
+        "_buffer_bytes",
+        "_discarding",
+        "_open_overflow",
+        "_overflow",
+        "_runs",
+        "_unit",
+        "queue",
+    )
+
+    def __init__(
+        self,
+        buffer_bytes: int = 1 << 20,
+        open_overflow: Callable[[], Overflow] | None = None,
+    ) -> None:
         self.queue = FrameQueue()
         # The batch: neighbouring messages of one stream are one run, and one frame.
         self._runs: list[tuple[Stream, list[memoryview]]] = []
         self._discarding = False
+        self._buffer_bytes = buffer_bytes
+        self._open_overflow = open_overflow
+        self._overflow: Overflow | None = None
+        # The beginning of a frame whose end is still in the overflow.
+        self._unit = b""
+        # Frames that the overflow did not take, behind all that it holds.
+        self._behind: deque[bytes] = deque()
+
+    @property
+    def full(self) -> bool:
+        """Whether another read of the I/O channel might not fit."""
+        if self._behind:
+            return True
+        if self.queue.size_bytes < self._buffer_bytes:
+            return False
+        if self._overflow is None:
+            return self._open_overflow is None
+        return self._overflow.room_bytes < READ_ALLOWANCE_BYTES
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much waits for the shim, in memory and outside."""
+        behind = sum(map(len, self._behind))
+        return self.queue.size_bytes + behind + self.spooled_bytes
+
+    @property
+    def spooled_bytes(self) -> int:
+        """How much of that is outside memory."""
+        return self._overflow.size_bytes if self._overflow else 0
 
     def add(self, stream: Stream, piece: memoryview) -> None:
         """Add a piece to the batch, which must be sent or kept before its buffer is used again."""
@@ -129,27 +202,99 @@ class Output:
         return buffers if len(buffers) <= MAX_BUFFERS else [b"".join(buffers)]
 
     def keep_unsent(self, sent: int = 0) -> None:
-        """End the batch: copy into the queue what lies behind its first ``sent`` bytes."""
+        """End the batch: keep a copy of what lies behind its first ``sent`` bytes.
+
+        Nothing may have been sent of a batch while anything was kept before it.
+        """
         for stream, pieces in self._runs:
             size = frames.HEADER_BYTES + sum(map(len, pieces))
             if sent >= size:
                 sent -= size
                 continue
-            payload = b"".join(pieces)
-            self.queue.push(frames.encode(Type.STREAM, stream, payload), sent)
+            frame = frames.encode(Type.STREAM, stream, b"".join(pieces))
+            if sent:
+                self.queue.push(frame, sent)
+            else:
+                self._keep(frame)
             sent = 0
         self._runs.clear()
 
+    def buffers(self) -> list[Buffer]:
+        """Return what one sendmsg can take of what is kept."""
+        return self.queue.buffers()
+
+    def consume(self, sent: int) -> None:
+        """Forget ``sent`` kept bytes, which are on the wire, and fill it up again."""
+        self.queue.consume(sent)
+        if self._overflow is not None or self._behind:
+            self._refill()
+
     def end(self, status: int) -> None:
-        """Queue ProcessExited behind everything else."""
+        """Keep ProcessExited behind everything else."""
         self.keep_unsent()
         if not self._discarding:
             payload = bytes([status])
-            notification = Notification.PROCESS_EXITED
-            self.queue.push(frames.encode(Type.NOTIFICATION, notification, payload))
+            self._keep(frames.encode(Type.NOTIFICATION, Notification.PROCESS_EXITED, payload))
 
     def discard(self) -> None:
         """Drop what there is and all that will come."""
         self._discarding = True
         self._runs.clear()
+        self._behind.clear()
+        self._close_overflow()
         self.queue.clear()
+
+    def _keep(self, frame: bytes) -> None:
+        in_memory = self._overflow is None and not self._behind
+        if in_memory and self.queue.size_bytes < self._buffer_bytes:
+            self.queue.push(frame)
+        elif not self._spool(frame):
+            self._behind.append(frame)
+            self._refill()
+
+    def _spool(self, frame: bytes) -> bool:
+        """Put a frame into the overflow; whether that has worked."""
+        if self._behind or self._open_overflow is None:
+            return False
+        try:
+            if self._overflow is None:
+                self._overflow = self._open_overflow()
+            if self._overflow.room_bytes < len(frame):
+                return False
+            self._overflow.append(frame)
+        except OSError:
+            return False
+        return True
+
+    def _refill(self) -> None:
+        """Move frames from the overflow into the queue, then those behind it."""
+        while self._overflow is not None and self.queue.size_bytes < self._refill_below():
+            self._cut(self._unit + self._overflow.take(BURST_BYTES))
+            if not self._overflow.size_bytes:
+                self._close_overflow()
+        if self._overflow is None:
+            while self._behind and (not self.queue or self.queue.size_bytes < self._buffer_bytes):
+                self.queue.push(self._behind.popleft())
+
+    def _cut(self, data: bytes) -> None:
+        """Push the whole frames in ``data`` and keep the rest."""
+        pos = 0
+        while len(data) - pos >= frames.HEADER_BYTES:
+            stop = pos + self._frame_bytes(data, pos)
+            if stop > len(data):
+                break
+            self.queue.push(data[pos:stop])
+            pos = stop
+        self._unit = data[pos:]
+
+    def _frame_bytes(self, data: bytes, pos: int) -> int:
+        return frames.HEADER_BYTES + int.from_bytes(data[pos + 8 : pos + 12], "big")
+
+    def _refill_below(self) -> int:
+        return max(1, self._buffer_bytes // 2)
+
+    def _close_overflow(self) -> None:
+        if self._overflow is not None:
+            self._overflow.close()
+            self._overflow = None
+            self._unit = b""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import secrets
+from collections.abc import Callable
 
 from ccproxy_lib.errors import CommandError
-from ccproxy_lib.state.session import BEFORE_PROCESS, Session
+from ccproxy_lib.state.input import Input
+from ccproxy_lib.state.limits import Limits
+from ccproxy_lib.state.output import Output
+from ccproxy_lib.state.session import BEFORE_PROCESS, Event, Session, State
 from ccproxy_lib.state.vm import Vm
 
 TOKEN_BYTES = 32
@@ -18,12 +22,16 @@ class Registry:
     A VM's id is taken from :meth:`reserve` on, so that two clients cannot
     register the same one at once; it is found from :meth:`publish` on.  After
     :meth:`unregister` the id is free, while the VM object may live on until its
-    last session has ended.
+    last session has ended.  ``new_output`` makes the output of a new session.
     """
 
-    __slots__ = ("_reserved", "_tokens", "_vms")
+    __slots__ = ("_limits", "_new_output", "_reserved", "_tokens", "_vms")
 
-    def __init__(self) -> None:
+    def __init__(
+        self, limits: Limits | None = None, new_output: Callable[[], Output] = Output
+    ) -> None:
+        self._limits = limits or Limits()
+        self._new_output = new_output
         self._reserved: dict[str, Vm] = {}
         self._vms: dict[str, Vm] = {}
         self._tokens: dict[str, Session] = {}
@@ -39,9 +47,13 @@ class Registry:
         return len(self._tokens)
 
     def reserve(self, vm_id: str) -> Vm:
-        """Take an id; CommandError if it is taken."""
+        """Take an id; CommandError if it is taken, or there are too many VMs."""
         if vm_id in self._reserved:
             raise CommandError(f"{vm_id}: container already registered")
+        if len(self._reserved) >= self._limits.max_vms:
+            raise CommandError(
+                f"{len(self._reserved)} VMs are registered and no more are allowed (-max-vms)"
+            )
         vm = Vm(vm_id)
         self._reserved[vm_id] = vm
         return vm
@@ -67,10 +79,18 @@ class Registry:
             self._vms.pop(vm.id, None)
         return [session for session in vm.sessions if session.state in BEFORE_PROCESS]
 
-    def allocate(self, vm: Vm) -> Session:
-        """Return a new session with a token of its own."""
+    def allocate(self, vm: Vm, count: int) -> list[str]:
+        """Return ``count`` new tokens, each with a session; CommandError if that is too many."""
+        if len(vm.sessions) + count > self._limits.max_tokens:
+            raise CommandError(
+                f"VM {vm.id} has {len(vm.sessions)} tokens and may have"
+                f" {self._limits.max_tokens}, so {count} more are refused (-max-tokens)"
+            )
+        return [self._allocate(vm).token for _ in range(count)]
+
+    def _allocate(self, vm: Vm) -> Session:
         token = base64.urlsafe_b64encode(secrets.token_bytes(TOKEN_BYTES)).decode()
-        session = Session(vm, token)
+        session = Session(vm, token, self._new_output())
         self._tokens[token] = session
         vm.sessions.add(session)
         return session
@@ -79,6 +99,27 @@ class Registry:
         """Return a session without a token, for a process whose output nobody wants."""
         session = Session(vm, "")
         session.output.discard()
+        vm.sessions.add(session)
+        return session
+
+    def allocate_descriptor(
+        self, vm: Vm, streams: int, new_output: Callable[[int], Output]
+    ) -> Session:
+        """Return a running session without a token, for protocol 1; CommandError if too many.
+
+        Its numbers are known to the client, and so led to it, before there is a
+        process.  ``new_output`` makes its output, given the first number.
+        """
+        if len(vm.sessions) >= self._limits.max_tokens:
+            raise CommandError(
+                f"VM {vm.id} has {len(vm.sessions)} sessions and no more are allowed (-max-tokens)"
+            )
+        io_base = vm.next_number
+        session = Session(vm, "", new_output(io_base))
+        vm.route(session, terminal=streams == 1)
+        session.input = Input(io_base)
+        session.apply(Event.START)
+        session.apply(Event.STARTED)
         vm.sessions.add(session)
         return session
 
@@ -94,3 +135,19 @@ class Registry:
         self._tokens.pop(session.token, None)
         session.vm.sessions.discard(session)
         return session.free()
+
+    def expired(self, now_s: float) -> list[Session]:
+        """Return the sessions that nobody has come for in time.
+
+        They are unclaimed tokens, and orphans whose process has ended; a session
+        with a process is never among them.  ``now_s`` is on the monotonic clock.
+        """
+        patience_s = {
+            State.ALLOCATED: self._limits.token_ttl_s,
+            State.ENDED_DETACHED: self._limits.orphan_ttl_s,
+        }
+        return [
+            session
+            for session in self._tokens.values()
+            if session.state in patience_s and now_s - session.since_s >= patience_s[session.state]
+        ]

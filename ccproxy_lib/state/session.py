@@ -117,6 +117,10 @@ class Sink(Protocol):
         """Send or keep the batch that the session's output holds, without waiting."""
         ...
 
+    def finish(self, timeout_s: float | None) -> None:
+        """Wait until everything is on the wire, for ``timeout_s`` at most (None: as it takes)."""
+        ...
+
 
 class Session:
     """One token, the process that it is for, and the shim that holds it.
@@ -144,11 +148,11 @@ class Session:
         "watchers",
     )
 
-    def __init__(self, vm: Vm, token: str) -> None:
+    def __init__(self, vm: Vm, token: str, output: Output | None = None) -> None:
         self.vm = vm
         self.token = token
         self.state = State.ALLOCATED if token else State.CLAIMED
-        self.output = Output()
+        self.output = output or Output()
         self.input: Input | None = None
         self.early: Early | None = None
         self.sink: Sink | None = None
@@ -191,6 +195,16 @@ class Session:
         self.output.end(status)
         self.apply(Event.END)
         return True
+
+    def claim(self) -> None:
+        """Let a shim take the session; raises as :meth:`apply`.
+
+        A shim that comes back for an exit status that went down with its last
+        connection gets it again.
+        """
+        self.apply(Event.CLAIM)
+        if self.exit_status is not None and not self.output.queue:
+            self.output.end(self.exit_status)
 
     def free(self) -> bool:
         """Free the session; False if that has happened before."""

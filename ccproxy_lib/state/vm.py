@@ -33,6 +33,11 @@ class Vm:
         # Agents refuse a number that was ever used before, and 0 means none.
         self._next_seq = 1
 
+    @property
+    def next_number(self) -> int:
+        """The stream number that is given out next."""
+        return self._next_seq
+
     def take_numbers(self, count: int) -> int:
         """Return the first of ``count`` neighbouring stream numbers; none is ever used again."""
         first = self._next_seq

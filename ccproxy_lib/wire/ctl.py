@@ -11,11 +11,11 @@ come in the order of the commands.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
 from ccproxy_lib.errors import ProtocolError
+from ccproxy_lib.wire.buffered import BufferedParser
 
 HEADER_BYTES = 8
 # Older agents read a command into a buffer of this size and no larger one.
@@ -82,33 +82,25 @@ def encode(code: int, payload: bytes = b"") -> bytes:
     return _HEADER.pack(code, HEADER_BYTES + len(payload)) + payload
 
 
-class CtlParser:
+class CtlParser(BufferedParser[CtlMessage]):
     """Cuts a control channel's bytes into messages."""
 
-    __slots__ = ("_buffer", "_max_message_bytes")
+    __slots__ = ()
+
+    HEADER_BYTES = HEADER_BYTES
 
     def __init__(self, max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES) -> None:
-        self._max_message_bytes = max_message_bytes
-        self._buffer = bytearray()
+        super().__init__(max_message_bytes)
 
-    def feed(self, data: bytes | memoryview) -> Iterator[CtlMessage]:
-        """Yield the messages that ``data`` completes.
+    def _length(self, buffer: bytearray) -> int:
+        _, length = _HEADER.unpack_from(buffer)
+        if not HEADER_BYTES <= length <= self._max_message_bytes:
+            raise ProtocolError(
+                f"control message of {length} bytes, expected {HEADER_BYTES}"
+                f" to {self._max_message_bytes}"
+            )
+        return int(length)
 
-        The iterator must be exhausted before the next call.  Raises
-        ProtocolError for a length that is no message's.
-        """
-        buffer = self._buffer
-        buffer += data
-        pos = 0
-        while len(buffer) - pos >= HEADER_BYTES:
-            code, length = _HEADER.unpack_from(buffer, pos)
-            if not HEADER_BYTES <= length <= self._max_message_bytes:
-                raise ProtocolError(
-                    f"control message of {length} bytes, expected {HEADER_BYTES}"
-                    f" to {self._max_message_bytes}"
-                )
-            if len(buffer) - pos < length:
-                break
-            yield CtlMessage(code, bytes(buffer[pos + HEADER_BYTES : pos + length]))
-            pos += length
-        del buffer[:pos]
+    def _message(self, raw: bytes) -> CtlMessage:
+        code, _ = _HEADER.unpack_from(raw)
+        return CtlMessage(code, raw[HEADER_BYTES:])

@@ -97,12 +97,14 @@ class FrameParser:
     chunk; only a frame that spans chunks is copied, once.
     """
 
-    __slots__ = ("_max_payload_bytes", "_need_bytes", "_partial")
+    __slots__ = ("_max_payload_bytes", "_need_bytes", "_partial", "completed")
 
     def __init__(self, max_payload_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES) -> None:
         self._max_payload_bytes = max_payload_bytes
         self._partial = bytearray()
         self._need_bytes = 0
+        # How many frames have been begun in one chunk and completed in another.
+        self.completed = 0
 
     @property
     def midway(self) -> bool:
@@ -181,6 +183,7 @@ class FrameParser:
     def _finish_partial(self) -> Frame:
         start, _, type, opcode, error = self._open(self._partial, 0)
         payload = bytes(memoryview(self._partial)[start:])
+        self.completed += 1
         self._partial = bytearray()
         self._need_bytes = 0
         return Frame(type, opcode, payload, error)

@@ -61,7 +61,11 @@ class LogEntry:
 
 def parse_register_vm(payload: bytes | memoryview) -> RegisterVM:
     """Parse RegisterVM's payload; PayloadError names the member that is wrong."""
-    fields = json.parse_object(payload)
+    return register_vm_of(json.parse_object(payload))
+
+
+def register_vm_of(fields: dict[str, Any]) -> RegisterVM:
+    """Return the VM that members of either protocol describe; PayloadError if they don't."""
     return RegisterVM(
         vm_id=_text(fields, "containerId"),
         ctl_path=_text(fields, "ctlSerial"),
@@ -73,7 +77,12 @@ def parse_register_vm(payload: bytes | memoryview) -> RegisterVM:
 
 def parse_unregister_vm(payload: bytes | memoryview) -> str:
     """Return the VM id of UnregisterVM's payload."""
-    return _text(json.parse_object(payload), "containerId")
+    return vm_id_of(json.parse_object(payload))
+
+
+def vm_id_of(fields: dict[str, Any]) -> str:
+    """Return the VM id among members of either protocol; PayloadError if there is none."""
+    return _text(fields, "containerId")
 
 
 def parse_attach_vm(payload: bytes | memoryview) -> AttachVM:
@@ -85,6 +94,11 @@ def parse_attach_vm(payload: bytes | memoryview) -> AttachVM:
 def parse_hyper(payload: bytes | memoryview) -> Hyper:
     """Parse Hyper's payload; a ``data`` of null counts as none."""
     fields = json.parse_object(payload)
+    return hyper_of(fields, json.decode_text(payload))
+
+
+def hyper_of(fields: dict[str, Any], text: str) -> Hyper:
+    """Return the command that members describe; ``text`` is the JSON that they are from."""
     tokens = fields.get("tokens")
     if tokens is None:
         tokens = []
@@ -92,7 +106,6 @@ def parse_hyper(payload: bytes | memoryview) -> Hyper:
         raise PayloadError("'tokens' must be a list of strings")
     data = ""
     if fields.get("data") is not None:
-        text = json.decode_text(payload)
         member = json.find(json.members(text), "data")
         if member:
             data = text[member.start : member.end]

@@ -1,0 +1,50 @@
+"""Who is at the other end of a Unix socket, and whether that one may be served."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from dataclasses import dataclass
+
+_CREDENTIALS = struct.Struct("3i")
+_SO_PEERGROUPS = 59  # Linux 4.13 and newer; Python has no name for it
+_GID_BYTES = 4
+# The most that Python's getsockopt takes; a peer with more groups counts as having none.
+_GROUPS_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Process, user and group ids of a client, as the kernel noted them when it connected."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def peer_of(client: socket.socket) -> Peer | None:
+    """Return a client's credentials, or None where the platform cannot tell."""
+    try:
+        raw = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    except (AttributeError, OSError):
+        return None
+    return Peer(*_CREDENTIALS.unpack(raw))
+
+
+def may_enter(client: socket.socket, peer: Peer, socket_gid: int | None) -> bool:
+    """Whether a client is root, the daemon's own user, or in the group of the daemon's socket.
+
+    ``socket_gid`` is None where the socket has no file, and so no group.
+    """
+    if peer.uid in (0, os.geteuid()):
+        return True
+    return socket_gid is not None and socket_gid in (peer.gid, *_supplementary_groups(client))
+
+
+def _supplementary_groups(client: socket.socket) -> tuple[int, ...]:
+    try:
+        raw = client.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
+    except OSError:
+        return ()
+    return struct.unpack(f"{len(raw) // _GID_BYTES}I", raw)

@@ -1,0 +1,95 @@
+"""An I/O descriptor of protocol 1: one process's streams on a socket pair.
+
+Both sides speak the agent's I/O messages on it.  It outlives the connection that
+asked for it, and ends when the client closes it, when the exit status has been
+taken, or with its VM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+
+import gevent
+
+from ccproxy_lib.errors import ProtocolError
+from ccproxy_lib.host.hangup import hung_up
+from ccproxy_lib.host.logs import tags
+from ccproxy_lib.service.outbox import Outbox
+from ccproxy_lib.service.proxy import Proxy
+from ccproxy_lib.service.vm_link import VmLink
+from ccproxy_lib.service.waiting import wait_until
+from ccproxy_lib.state.session import OVER
+from ccproxy_lib.wire.tty import TtyParser
+
+READ_BYTES = 65536
+
+log = logging.getLogger(__name__)
+
+
+class Descriptor:
+    """Our end of one I/O descriptor; raises CommandError if its VM has too many sessions."""
+
+    def __init__(self, proxy: Proxy, link: VmLink, ours: socket.socket, streams: int) -> None:
+        self._proxy = proxy
+        self._link = link
+        self._socket = ours
+        self.session = proxy.registry.allocate_descriptor(link.vm, streams, proxy.new_packet_output)
+        self._outbox = Outbox(ours, proxy.limits.max_pending_bytes, self.session.poke)
+        self._outbox.adopt(self.session.output)
+        self.session.sink = self._outbox
+
+    def serve(self) -> None:
+        """Carry streams both ways until the end; a greenlet of its own."""
+        closer = gevent.spawn(self._close_when_over)
+        reason = "closed by the client"
+        try:
+            self._read()
+        except ProtocolError as error:
+            reason = f"protocol error: {error}"
+            log.warning("client broke the I/O protocol", extra=self._tags(reason=error))
+        except OSError as error:
+            reason = f"lost: {error.strerror}"
+        finally:
+            closer.kill()
+            self._outbox.release()
+            self.session.sink = None
+            self._socket.close()
+            self._proxy.registry.free(self.session)
+            self._link.leave_when_idle()
+            log.info("I/O descriptor closed", extra=self._tags(reason=reason))
+
+    def _read(self) -> None:
+        parser = TtyParser(self._proxy.limits.max_payload_bytes)
+        while data := self._socket.recv(READ_BYTES):
+            for seq, piece, length in parser.feed(memoryview(data)):
+                if seq != self.session.stdio:
+                    raise ProtocolError(f"input for {seq} on the descriptor of another number")
+                self._write(piece, length)
+        if not hung_up(self._socket):
+            self._wait_until_drained()
+
+    def _write(self, piece: memoryview, length: int) -> None:
+        target = self.session.input
+        if target is None:
+            return
+        if length:
+            self._link.io.write(target, piece)
+        else:
+            self._link.io.write_eof(target)
+
+    def _wait_until_drained(self) -> None:
+        """Wait until the client has been sent all that it is due."""
+        session = self.session
+        wait_until(session, lambda: session.state in OVER or self._outbox.broken, None)
+        self._outbox.finish(None)
+
+    def _close_when_over(self) -> None:
+        """End the reading once the exit status is on its way; a greenlet of its own."""
+        self._wait_until_drained()
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _tags(self, **more: object) -> dict[str, dict[str, object]]:
+        return tags(vm=self.session.vm.id, stdio=self.session.stdio, **more)

@@ -1,0 +1,93 @@
+"""Protocol 2 with one client: frames in, handled in order, answers out."""
+
+from __future__ import annotations
+
+import logging
+
+from ccproxy_lib.errors import CommandError, PayloadError, PayloadTooLarge, ProtocolError
+from ccproxy_lib.host.logs import tags
+from ccproxy_lib.service.answers import answer, answer_error
+from ccproxy_lib.service.commands import HANDLERS
+from ccproxy_lib.service.connection import Connection, Disconnect
+from ccproxy_lib.wire import json, payloads
+from ccproxy_lib.wire.frames import Command, Frame, FrameParser, Stream, Type
+
+log = logging.getLogger(__name__)
+
+_LOG_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+
+class Protocol2:
+    """Speaks protocol 2 with a client."""
+
+    __slots__ = ("_parser", "client")
+
+    def __init__(self, client: Connection) -> None:
+        self.client = client
+        self._parser = FrameParser(client.proxy.limits.max_payload_bytes)
+
+    @property
+    def midway(self) -> bool:
+        """Whether part of a frame has come and the rest has not."""
+        return self._parser.midway
+
+    @property
+    def completed(self) -> int:
+        """A number that grows whenever a frame that came in parts is complete."""
+        return self._parser.completed
+
+    def feed(self, data: bytes) -> None:
+        """Handle the frames that ``data`` completes."""
+        try:
+            for frame in self._parser.feed(data):
+                self._handle(frame)
+        except PayloadTooLarge as error:
+            if error.type == Type.COMMAND:
+                answer_error(self.client, error.opcode, str(error))
+            raise
+
+    def _handle(self, frame: Frame) -> None:
+        if frame.type == Type.STREAM and frame.opcode == Stream.STDIN:
+            if self.client.shim is None:
+                raise ProtocolError("stdin from a client that isn't a shim")
+            self.client.shim.stdin(frame.payload)
+        elif frame.type == Type.COMMAND:
+            self._command(frame.opcode, frame.payload)
+        elif frame.type == Type.STREAM and frame.opcode == Stream.LOG:
+            self._log(frame.payload)
+        else:
+            raise ProtocolError(f"unknown frame of type {frame.type} with opcode {frame.opcode}")
+
+    def _command(self, opcode: int, payload: bytes | memoryview) -> None:
+        handler = HANDLERS.get(opcode)
+        if handler is None:
+            answer_error(self.client, opcode, f"unknown command opcode {opcode}")
+            raise ProtocolError(f"unknown command opcode {opcode}")
+        if self.client.refusal:
+            answer_error(self.client, opcode, self.client.refusal)
+            raise Disconnect("refused")
+        try:
+            json.check_depth(payload, self.client.proxy.limits.max_json_depth)
+            result = handler(self.client, payload)
+        except CommandError as error:
+            # Not its text: that may hold a token.
+            fields = tags(client=self.client.id, command=Command(opcode).name)
+            log.info("command refused", extra=fields)
+            answer_error(self.client, opcode, str(error))
+        else:
+            if result is not None:
+                answer(self.client, opcode, result)
+
+    def _log(self, payload: bytes | memoryview) -> None:
+        try:
+            json.check_depth(payload, self.client.proxy.limits.max_json_depth)
+            entry = payloads.parse_log_entry(payload)
+        except PayloadError as error:
+            raise ProtocolError(f"invalid log entry: {error}") from None
+        fields = tags(client=self.client.id, source=entry.source, container=entry.container_id)
+        log.log(_LOG_LEVELS[entry.level], "%s", entry.message, extra=fields)

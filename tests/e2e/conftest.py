@@ -1,0 +1,101 @@
+"""One daemon serves most tests, so that each also shows that the ones before left no mark."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+import pytest
+
+from tests.e2e.harness import Daemon, SandboxVm, ScriptedVm, wait_until
+
+
+@pytest.fixture(scope="session")
+def shared_daemon(tmp_path_factory):
+    daemon = Daemon(tmp_path_factory.mktemp("daemon"))
+    yield daemon
+    assert daemon.stop() == 0, daemon.log
+    assert "Traceback" not in daemon.log, daemon.log
+
+
+@pytest.fixture
+def daemon(shared_daemon):
+    """The shared daemon; afterwards it must have as many descriptors as before."""
+    before = shared_daemon.descriptors()
+    yield shared_daemon
+    assert shared_daemon.process.poll() is None, shared_daemon.log
+    wait_until(lambda: shared_daemon.descriptors() == before, "the daemon has closed everything")
+
+
+@pytest.fixture
+def start_daemon(tmp_path):
+    """Start a daemon with flags of the test's own."""
+    started = []
+
+    def start(*flags, **options):
+        daemon = Daemon(tmp_path, *flags, **options)
+        started.append(daemon)
+        return daemon
+
+    yield start
+    for daemon in started:
+        daemon.stop()
+        assert "Traceback" not in daemon.log, daemon.log
+
+
+@pytest.fixture
+def sandbox(tmp_path):
+    """Start a sandbox agent; each call another VM."""
+    started = []
+
+    def start(*flags):
+        vm = SandboxVm(tmp_path / f"sandbox{len(started)}", *flags)
+        started.append(vm)
+        return vm
+
+    yield start
+    for vm in started:
+        vm.stop()
+
+
+@pytest.fixture
+def vm(daemon, sandbox):
+    """A sandbox agent, not yet registered; the daemon must outlive it."""
+    return sandbox()
+
+
+@pytest.fixture
+def scripted(tmp_path):
+    """Make a scripted VM; each call another one."""
+    made = []
+
+    def make():
+        vm = ScriptedVm(tmp_path, f"vm{len(made)}")
+        made.append(vm)
+        return vm
+
+    yield make
+    for vm in made:
+        vm.close()
+
+
+_ids = itertools.count(1)
+
+
+@pytest.fixture
+def vm_id():
+    """An id that no other test uses on the shared daemon."""
+    return f"vm-{next(_ids)}"
+
+
+@pytest.fixture
+def registered(daemon, scripted, vm_id):
+    """A scripted VM, registered; returns it and the runtime's connection."""
+    vm = scripted()
+    accepting = threading.Thread(target=vm.accept)
+    accepting.start()
+    with daemon.client() as runtime:
+        runtime.register(vm, vm_id)
+        accepting.join()
+        yield vm, runtime
+    vm.hang_up()
