@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import select
-import socket
+from typing import Protocol
 
 
-def hung_up(peer: socket.socket) -> bool:
+class HasDescriptor(Protocol):
+    """A socket of whatever kind."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        ...
+
+
+def hung_up(peer: HasDescriptor) -> bool:
     """Whether the other end is closed altogether; never waits."""
     poll = select.poll()
     poll.register(peer.fileno(), 0)  # a hang-up is reported without being asked for

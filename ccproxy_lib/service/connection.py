@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 from typing import Protocol as Protocol_
 
+import gevent
 from gevent.event import Event as Happening
 
 from ccproxy_lib.errors import ProtocolError
@@ -17,6 +18,7 @@ from ccproxy_lib.host.hangup import hung_up
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.host.peer import Peer
 from ccproxy_lib.service.outbox import Outbox
+from ccproxy_lib.service.stream import Stream
 from ccproxy_lib.service.waiting import wait_until
 from ccproxy_lib.state.session import OVER
 from ccproxy_lib.wire.generation import detect
@@ -31,8 +33,6 @@ READ_BYTES = 65536
 FINISH_TIMEOUT_S = 5.0
 # How long a client that is refused may take to send the command to refuse.
 REFUSE_TIMEOUT_S = 5.0
-# A timeout of 0 would make the socket non-blocking.
-MIN_TIMEOUT_S = 0.001
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Connection:
         "proxy",
         "refusal",
         "shim",
-        "socket",
+        "stream",
     )
 
     def __init__(
@@ -93,12 +93,12 @@ class Connection:
     ) -> None:
         self.proxy = proxy
         self.peer = peer
-        self.socket = client
+        self.stream = Stream(client)
         self.id = client_id
         self.link: VmLink | None = None
         self.shim: Shim | None = None
         self.finished = Happening()
-        self.outbox = Outbox(client, proxy.limits.max_pending_bytes, self._poke)
+        self.outbox = Outbox(self.stream, proxy.limits.max_pending_bytes, self._poke)
         self.refusal = refusal
         self._protocol: Protocol | None = None
         self._slow_message = -1
@@ -109,10 +109,9 @@ class Connection:
         log.info("client connected", extra=tags(client=self.id, **_peer_fields(self.peer)))
         reason = "closed by the client"
         all_read = False
-        if self.refusal:
-            self.socket.settimeout(REFUSE_TIMEOUT_S)
         try:
-            self._read()
+            with gevent.Timeout(REFUSE_TIMEOUT_S if self.refusal else None, TimeoutError):
+                self._read()
             self._serve_half_closed()
             all_read = True
         except Disconnect as parting:
@@ -134,7 +133,7 @@ class Connection:
             return
         receive: Callable[[int], bytes]
         while True:
-            receive = self._receive_rest if protocol.midway else self.socket.recv
+            receive = self._receive_rest if protocol.midway else self.stream.receive
             data = receive(READ_BYTES)
             if not data:
                 break
@@ -144,7 +143,7 @@ class Connection:
 
     def _detect(self) -> Protocol | None:
         """Read until the first bytes tell the protocol; None if the client has gone before."""
-        first = self.socket.recv(READ_BYTES)
+        first = self.stream.receive(READ_BYTES)
         if not first:
             return None
         while (generation := detect(first)) is None:
@@ -167,14 +166,12 @@ class Connection:
             self._slow_message = completed
             self._slow_left_s = self.proxy.limits.frame_timeout_s
         began_s = time.monotonic()
-        self.socket.settimeout(max(self._slow_left_s, MIN_TIMEOUT_S))
         try:
-            return self.socket.recv(limit_bytes)
+            return self.stream.receive_within(limit_bytes, max(self._slow_left_s, 0.0))
         except TimeoutError:
             timeout_s = self.proxy.limits.frame_timeout_s
             raise ProtocolError(f"half a message, and no more of it for {timeout_s:g} s") from None
         finally:
-            self.socket.settimeout(None)
             self._slow_left_s -= time.monotonic() - began_s
 
     # ---- coming to an end
@@ -197,11 +194,11 @@ class Connection:
     def hang_up(self) -> None:
         """Take no more from the client; what it is due still goes out."""
         with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_RD)
+            self.stream.shutdown(socket.SHUT_RD)
 
     def _serve_half_closed(self) -> None:
         """A shim that has only closed its sending side still gets what it is due."""
-        if self.shim is None or hung_up(self.socket):
+        if self.shim is None or hung_up(self.stream):
             return
         session = self.shim.session
         wait_until(session, lambda: session.state in OVER or self.outbox.broken, None)
@@ -209,12 +206,14 @@ class Connection:
 
     def _leave(self, all_read: bool) -> None:
         """Come to an end; ``all_read`` tells that the client has read all that it was sent."""
-        if not hung_up(self.socket):
+        if not hung_up(self.stream):
             self.outbox.finish(FINISH_TIMEOUT_S)
         if self.shim is not None:
             session = self.shim.session
             self._let_go()
             self.proxy.shim_lost(session, all_read)
+        self.outbox.close()
+        self.stream.close()
         self.finished.set()
 
     def _let_go(self) -> None:

@@ -9,7 +9,6 @@ leaves its command outstanding, and the late answer is still taken for that one.
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Callable
 
 import gevent
@@ -25,6 +24,7 @@ from ccproxy_lib.errors import (
     VmGone,
 )
 from ccproxy_lib.host.logs import tags
+from ccproxy_lib.service.stream import Stream
 from ccproxy_lib.wire import ctl
 from ccproxy_lib.wire.ctl import Code, CtlMessage
 
@@ -72,13 +72,13 @@ class CtlChannel:
     def __init__(
         self,
         vm_id: str,
-        channel: socket.socket,
+        channel: Stream,
         max_commands: int,
         on_lost: Callable[[str], None],
     ) -> None:
         self.ready = Event()
         self._vm_id = vm_id
-        self._socket = channel
+        self._stream = channel
         self._on_lost = on_lost
         self._calls: Queue[Call] = Queue()
         self._max_commands = max_commands
@@ -147,7 +147,7 @@ class CtlChannel:
                     continue
                 self._outstanding = call
                 call.sent = True
-                self._socket.sendall(call.message)
+                self._stream.send_all(call.message)
                 call.done.wait()
                 self._outstanding = None
         except OSError as error:
@@ -156,7 +156,7 @@ class CtlChannel:
     def _read(self) -> None:
         parser = ctl.CtlParser()
         try:
-            while data := self._socket.recv(READ_BYTES):
+            while data := self._stream.receive(READ_BYTES):
                 for message in parser.feed(data):
                     self._take(message)
             reason = "the agent closed the control channel"

@@ -18,6 +18,7 @@ from ccproxy_lib.host.hangup import hung_up
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.outbox import Outbox
 from ccproxy_lib.service.proxy import Proxy
+from ccproxy_lib.service.stream import Stream
 from ccproxy_lib.service.vm_link import VmLink
 from ccproxy_lib.service.waiting import wait_until
 from ccproxy_lib.state.session import OVER
@@ -34,9 +35,9 @@ class Descriptor:
     def __init__(self, proxy: Proxy, link: VmLink, ours: socket.socket, streams: int) -> None:
         self._proxy = proxy
         self._link = link
-        self._socket = ours
+        self._stream = Stream(ours)
         self.session = proxy.registry.allocate_descriptor(link.vm, streams, proxy.new_packet_output)
-        self._outbox = Outbox(ours, proxy.limits.max_pending_bytes, self.session.poke)
+        self._outbox = Outbox(self._stream, proxy.limits.max_pending_bytes, self.session.poke)
         self._outbox.adopt(self.session.output)
         self.session.sink = self._outbox
 
@@ -54,20 +55,21 @@ class Descriptor:
         finally:
             closer.kill()
             self._outbox.release()
+            self._outbox.close()
             self.session.sink = None
-            self._socket.close()
+            self._stream.close()
             self._proxy.registry.free(self.session)
             self._link.leave_when_idle()
             log.info("I/O descriptor closed", extra=self._tags(reason=reason))
 
     def _read(self) -> None:
         parser = TtyParser(self._proxy.limits.max_payload_bytes)
-        while data := self._socket.recv(READ_BYTES):
+        while data := self._stream.receive(READ_BYTES):
             for seq, piece, length in parser.feed(memoryview(data)):
                 if seq != self.session.stdio:
                     raise ProtocolError(f"input for {seq} on the descriptor of another number")
                 self._write(piece, length)
-        if not hung_up(self._socket):
+        if not hung_up(self._stream):
             self._wait_until_drained()
 
     def _write(self, piece: memoryview, length: int) -> None:
@@ -89,7 +91,7 @@ class Descriptor:
         """End the reading once the exit status is on its way; a greenlet of its own."""
         self._wait_until_drained()
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+            self._stream.shutdown(socket.SHUT_RDWR)
 
     def _tags(self, **more: object) -> dict[str, dict[str, object]]:
         return tags(vm=self.session.vm.id, stdio=self.session.stdio, **more)

@@ -11,22 +11,24 @@ from __future__ import annotations
 import fcntl
 import logging
 import socket
-import struct
+import sys
 import termios
 from collections.abc import Callable, Iterable
 
 import gevent
 from gevent.event import Event
-from gevent.socket import wait_write
 
 from ccproxy_lib.errors import ProtocolError
 from ccproxy_lib.host.logs import tags
+from ccproxy_lib.service.stream import Bell, Stream
 from ccproxy_lib.state.input import Input, InputQueue
 from ccproxy_lib.state.session import Session
 from ccproxy_lib.state.vm import Route, Vm
 from ccproxy_lib.wire.tty import MAX_TO_AGENT_BYTES, TtyParser
 
 READ_BYTES = 256 * 1024
+# More than any socket holds, and an end for a guest that goes on sending.
+DRAIN_READS = 64
 # Doubled by the kernel.  Large enough for a write of 4096 bytes to stay in one
 # piece (half of it, less a little); a socket polls as writable again when at
 # most a quarter of it is unread.
@@ -35,6 +37,7 @@ WRITABLE_UNREAD_BYTES = SEND_BUFFER_BYTES * 2 // 4
 
 log = logging.getLogger(__name__)
 
+_NO_INT = bytes(4)
 # All readers share one buffer: what a read brings has left it, or has been copied,
 # before the reader waits for anything.
 _buffer = memoryview(bytearray(READ_BYTES))
@@ -50,20 +53,21 @@ class IoChannel:
     def __init__(
         self,
         vm: Vm,
-        channel: socket.socket,
+        channel: Stream,
         buffer_bytes: int,
         on_exit: Callable[[Session, int], None],
         on_lost: Callable[[str], None],
     ) -> None:
-        channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        channel.plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._vm = vm
-        self._socket = channel
+        self._stream = channel
         self._buffer_bytes = buffer_bytes
         self._on_exit = on_exit
         self._on_lost = on_lost
         self._input = InputQueue()
-        self._has_input = Event()
+        self._has_input = Bell()
         self._parser = TtyParser()
+        self._broken = False
         self.greenlets = [gevent.spawn(self._read), gevent.spawn(self._write)]
 
     # ---- to the VM
@@ -76,12 +80,12 @@ class IoChannel:
             taken.wait()
             target.on_taken = None
         self._input.push(target, data)
-        self._has_input.set()
+        self._has_input.ring()
 
     def write_eof(self, target: Input) -> None:
         """Close a process's stdin behind what is queued."""
         self._input.push_eof(target)
-        self._has_input.set()
+        self._has_input.ring()
 
     def drop(self, target: Input) -> None:
         """Forget the input of a process that is over."""
@@ -91,9 +95,8 @@ class IoChannel:
         try:
             while True:
                 self._has_input.wait()
-                self._has_input.clear()
                 while self._input:
-                    self._socket.sendall(self._input.next_write(self._headers_within()))
+                    self._stream.send_all(self._input.next_write(self._headers_within()))
         except OSError as error:
             self._on_lost(f"writing to the I/O channel failed: {error.strerror}")
 
@@ -103,8 +106,8 @@ class IoChannel:
         The kernel's count of what is unread includes its own overhead, so it
         errs on the safe side.
         """
-        while (unread := _unread_bytes(self._socket)) > WRITABLE_UNREAD_BYTES:
-            wait_write(self._socket.fileno())
+        while (unread := _unread_bytes(self._stream)) > WRITABLE_UNREAD_BYTES:
+            self._stream.wait_writable()
         return MAX_TO_AGENT_BYTES - unread
 
     # ---- from the VM
@@ -112,7 +115,7 @@ class IoChannel:
     def _read(self) -> None:
         buffer = _buffer
         try:
-            while count := self._socket.recv_into(buffer):
+            while count := self._stream.receive_into(buffer):
                 touched = self._route(buffer[:count])
                 self._wait_for_room(touched)
                 if count == READ_BYTES:
@@ -120,10 +123,22 @@ class IoChannel:
                     gevent.sleep(0)
             reason = "the agent closed the I/O channel"
         except ProtocolError as error:
+            self._broken = True
             reason = f"the agent broke the I/O protocol: {error}"
         except OSError as error:
             reason = f"reading the I/O channel failed: {error.strerror}"
         self._on_lost(reason)
+
+    def drain(self) -> None:
+        """Take what the VM has sent before it went; never waits."""
+        try:
+            for _ in range(0 if self._broken else DRAIN_READS):
+                count = self._stream.plain.recv_into(_buffer)
+                if not count:
+                    return
+                self._route(_buffer[:count])
+        except (OSError, ProtocolError):
+            return
 
     def _route(self, read: memoryview) -> Iterable[Session]:
         """Hand each message of one read to its session, then let those sessions send."""
@@ -180,7 +195,6 @@ def deliver(session: Session) -> None:
         session.output.keep_unsent()
 
 
-def _unread_bytes(channel: socket.socket) -> int:
+def _unread_bytes(channel: Stream) -> int:
     """Return SIOCOUTQ (which has TIOCOUTQ's number): what the other end has not read yet."""
-    raw = fcntl.ioctl(channel.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
-    return int(struct.unpack("i", raw)[0])
+    return int.from_bytes(fcntl.ioctl(channel, termios.TIOCOUTQ, _NO_INT), sys.byteorder)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 import gevent
 
+from ccproxy_lib.service.stream import Stream
 from ccproxy_lib.state.output import Buffer, FrameQueue, Output
 
 log = logging.getLogger(__name__)
@@ -33,14 +34,14 @@ class Outbox:
         "broken",
         "_on_broken",
         "_output",
-        "_socket",
+        "_stream",
         "_writer",
     )
 
     def __init__(
-        self, client: socket.socket, max_pending_bytes: int, on_broken: Callable[[], None]
+        self, client: Stream, max_pending_bytes: int, on_broken: Callable[[], None]
     ) -> None:
-        self._socket = client
+        self._stream = client
         self._max_pending_bytes = max_pending_bytes
         self._answers = FrameQueue()
         self._output: Output | None = None
@@ -102,12 +103,17 @@ class Outbox:
             self._writer.join(timeout_s)
             self._kill_writer()
 
+    def close(self) -> None:
+        """Drop what has not left; the stream may be closed then."""
+        self.broken = True
+        self._kill_writer()
+
     def _push(self, frame: bytes) -> None:
         if self._answers.size_bytes + len(frame) > self._max_pending_bytes:
             log.warning("client does not read its answers: it is cut off")
             self._break()
             with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
+                self._stream.shutdown(socket.SHUT_RDWR)
         else:
             self._answers.push(frame)
 
@@ -115,9 +121,7 @@ class Outbox:
         if not buffers:
             return 0
         try:
-            return self._socket.sendmsg(buffers, (), socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return 0
+            return self._stream.try_send(buffers)
         except OSError:
             self._break()
             return 0
@@ -141,7 +145,11 @@ class Outbox:
     def _write(self) -> None:
         try:
             while (source := self._next()) is not None:
-                source.consume(self._socket.sendmsg(source.buffers()))
+                buffers = source.buffers()
+                sent = self._stream.try_send(buffers)
+                source.consume(sent)
+                if sent < sum(map(len, buffers)):
+                    self._stream.wait_writable()
             self._writer = None
         except OSError:
             self._writer = None

@@ -23,6 +23,7 @@ from ccproxy_lib.wire.messages import MessageParser, Request
 # What goes with an I/O descriptor; some byte has to.
 DESCRIPTOR_BYTE = b"F"
 STREAM_COUNTS = (1, 2)
+REQUESTS_IN_A_ROW = 32
 VERSION = {"version": 1}
 
 Answer = dict[str, Any] | None
@@ -59,6 +60,8 @@ class Protocol1:
             raise
 
     def _request(self, payload: bytes) -> None:
+        if self._parser.completed % REQUESTS_IN_A_ROW == 0:
+            gevent.sleep(0)  # this client may have thousands more, and is not the only one
         if self.client.refusal:
             self._respond(messages.failure(self.client.refusal))
             raise Disconnect("refused")
@@ -99,7 +102,7 @@ class Protocol1:
             # In a write of its own: a client that reads the response with a plain read
             # would lose the descriptor, were it to come with it.
             self.client.outbox.finish(None)
-            socket.send_fds(self.client.socket, [DESCRIPTOR_BYTE], [theirs.fileno()])
+            self.client.stream.send_descriptor(DESCRIPTOR_BYTE, theirs.fileno())
 
 
 def hello(client: Connection, request: Request) -> Answer:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+import gevent
+
 from ccproxy_lib.errors import CommandError, PayloadError, PayloadTooLarge, ProtocolError
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.answers import answer, answer_error
@@ -11,6 +13,8 @@ from ccproxy_lib.service.commands import HANDLERS
 from ccproxy_lib.service.connection import Connection, Disconnect
 from ccproxy_lib.wire import json, payloads
 from ccproxy_lib.wire.frames import Command, Frame, FrameParser, Stream, Type
+
+COMMANDS_IN_A_ROW = 32
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +29,11 @@ _LOG_LEVELS = {
 class Protocol2:
     """Speaks protocol 2 with a client."""
 
-    __slots__ = ("_parser", "client")
+    __slots__ = ("_commands", "_parser", "client")
 
     def __init__(self, client: Connection) -> None:
         self.client = client
+        self._commands = 0
         self._parser = FrameParser(client.proxy.limits.max_payload_bytes)
 
     @property
@@ -64,6 +69,9 @@ class Protocol2:
             raise ProtocolError(f"unknown frame of type {frame.type} with opcode {frame.opcode}")
 
     def _command(self, opcode: int, payload: bytes | memoryview) -> None:
+        self._commands += 1
+        if self._commands % COMMANDS_IN_A_ROW == 0:
+            gevent.sleep(0)  # this client may have thousands more, and is not the only one
         handler = HANDLERS.get(opcode)
         if handler is None:
             answer_error(self.client, opcode, f"unknown command opcode {opcode}")

@@ -148,7 +148,7 @@ class Proxy:
     def wait_for_dead_holder(self, session: Session) -> None:
         """Let a shim that is gone, perhaps unnoticed, come to its end before another takes over."""
         holder = self.holders.get(session)
-        if holder is not None and session.state not in WITHOUT_SHIM and hung_up(holder.socket):
+        if holder is not None and session.state not in WITHOUT_SHIM and hung_up(holder.stream):
             holder.finished.wait(self.limits.shim_timeout_s)
 
     def shim_lost(self, session: Session, all_read: bool) -> None:

@@ -14,6 +14,7 @@ from ccproxy_lib.service.console import follow_console
 from ccproxy_lib.service.ctl_channel import CtlChannel
 from ccproxy_lib.service.dial import dial
 from ccproxy_lib.service.io_channel import IoChannel, deliver
+from ccproxy_lib.service.stream import Stream
 from ccproxy_lib.state.input import Input
 from ccproxy_lib.state.limits import Limits
 from ccproxy_lib.state.registry import Registry
@@ -59,20 +60,20 @@ class VmLink:
         Raises CommandError, and leaves nothing behind, if that fails.
         """
         deadline_s = time.monotonic() + self._limits.ready_timeout_s
-        ctl_socket = dial(ctl_path, "control channel", deadline_s)
+        ctl_channel = Stream(dial(ctl_path, "control channel", deadline_s))
         try:
-            io_socket = dial(io_path, "I/O channel", deadline_s)
+            io_channel = Stream(dial(io_path, "I/O channel", deadline_s))
         except BaseException:
-            ctl_socket.close()
+            ctl_channel.close()
             raise
-        self._sockets = (ctl_socket, io_socket)
+        self._streams = (ctl_channel, io_channel)
         self._console: gevent.Greenlet[..., None] | None = None
         if console_path and log.isEnabledFor(logging.DEBUG):
             timeout_s = self._limits.ready_timeout_s
             self._console = gevent.spawn(follow_console, self.vm.id, console_path, timeout_s)
-        self.ctl = CtlChannel(self.vm.id, ctl_socket, self._limits.max_commands, self.lost)
+        self.ctl = CtlChannel(self.vm.id, ctl_channel, self._limits.max_commands, self.lost)
         self.io = IoChannel(
-            self.vm, io_socket, self._limits.session_buffer_bytes, self._exited, self.lost
+            self.vm, io_channel, self._limits.session_buffer_bytes, self._exited, self.lost
         )
         if not self.ctl.ready.wait(max(0.0, deadline_s - time.monotonic())):
             reason = f"the agent was not ready within {self._limits.ready_timeout_s:g} s"
@@ -185,6 +186,8 @@ class VmLink:
             return
         level = logging.INFO if self._leaving else logging.WARNING
         log.log(level, "VM lost", extra=tags(vm=self.vm.id, reason=reason))
+        # The control channel may end first: what its processes have said still counts.
+        self.io.drain()
         self.close(reason)
 
     def close(self, reason: str) -> None:
@@ -206,14 +209,18 @@ class VmLink:
                 self._registry.free(session)
             elif session.state not in OVER:
                 self._process_over(session, STATUS_NO_PROCESS)
+        # In a greenlet of its own: it waits, and a reader that is still busy with what
+        # it has just read must not.
+        gevent.spawn(self._tear_down)
+        self._on_closed(self)
+
+    def _tear_down(self) -> None:
         greenlets = [*self.ctl.greenlets, *self.io.greenlets]
         if self._console is not None:
             greenlets.append(self._console)
-        current = gevent.getcurrent()
-        gevent.killall([each for each in greenlets if each is not current], block=False)
-        for channel in self._sockets:
+        gevent.killall(greenlets)
+        for channel in self._streams:
             channel.close()
-        self._on_closed(self)
 
 
 def free_unused(registry: Registry, session: Session, reason: str) -> None:

@@ -21,7 +21,9 @@ class LineSplitter:
         *complete, self._partial = (self._partial + data).split(b"\n")
         for line in complete:
             yield from self._pieces(line.removesuffix(b"\r"))
-        while len(self._partial) >= self._max_line_bytes:
+        # A piece leaves when the line goes on behind it, and "\r" may yet be its end:
+        # so it does not matter how the bytes are cut into chunks.
+        while len(self._partial.removesuffix(b"\r")) > self._max_line_bytes:
             yield self._text(self._partial[: self._max_line_bytes])
             self._partial = self._partial[self._max_line_bytes :]
 

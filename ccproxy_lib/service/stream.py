@@ -1,0 +1,162 @@
+"""Sockets that read as blocking and let others run while they wait.
+
+As gevent's own, with what the way of a byte needs and nothing else: one watcher
+for each direction that is made once, no timeouts to arm, no copies, and no call
+into the kernel that is known to find nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import gevent
+from gevent import getcurrent
+from gevent.hub import Waiter, get_hub
+from gevent.monkey import get_original
+
+from ccproxy_lib.state.output import Buffer
+
+READABLE = 1
+WRITABLE = 2
+
+_PlainSocket: type[socket.socket] = get_original("socket", "socket")
+
+
+class Stream:
+    """A connected stream socket, for one reading and one writing greenlet.
+
+    Takes over the descriptor of ``connected``.  All methods raise OSError as
+    sockets do.  It must not be closed while somebody waits.
+    """
+
+    __slots__ = ("_drained", "_hub", "_readable", "_writable", "plain")
+
+    def __init__(self, connected: socket.socket) -> None:
+        self.plain = _PlainSocket(fileno=connected.detach())
+        self.plain.setblocking(False)
+        self._hub = get_hub()
+        self._readable: Any = self._hub.loop.io(self.plain.fileno(), READABLE)
+        self._writable: Any = None
+        self._drained = True
+
+    def fileno(self) -> int:
+        """Return the descriptor, -1 when closed."""
+        return self.plain.fileno()
+
+    def receive(self, limit: int) -> bytes:
+        """Wait for data and return it; empty at the end of the stream."""
+        while True:
+            if self._drained:
+                self._wait(self._readable)
+            try:
+                data = self.plain.recv(limit)
+            except BlockingIOError:
+                self._drained = True
+                continue
+            # A short read has emptied the socket, so the next one begins with waiting.
+            self._drained = len(data) < limit
+            return data
+
+    def receive_into(self, buffer: memoryview) -> int:
+        """Wait for data, put it into ``buffer`` and return how much; 0 at the end of the stream."""
+        while True:
+            if self._drained:
+                self._wait(self._readable)
+            try:
+                count = self.plain.recv_into(buffer)
+            except BlockingIOError:
+                self._drained = True
+                continue
+            self._drained = count < len(buffer)
+            return count
+
+    def receive_within(self, limit: int, timeout_s: float) -> bytes:
+        """As :meth:`receive`; TimeoutError after ``timeout_s``."""
+        with gevent.Timeout(timeout_s, TimeoutError("timed out")):
+            return self.receive(limit)
+
+    def try_send(self, buffers: Sequence[Buffer]) -> int:
+        """Send what the socket takes now; return how much, perhaps 0."""
+        try:
+            return self.plain.sendmsg(buffers)
+        except BlockingIOError:
+            return 0
+
+    def send_all(self, data: Buffer) -> None:
+        """Send all of ``data``, waiting as needed."""
+        view = memoryview(data)
+        while view:
+            sent = self.try_send((view,))
+            if not sent:
+                self.wait_writable()
+            view = view[sent:]
+
+    def wait_writable(self) -> None:
+        """Wait until the socket takes more."""
+        if self._writable is None:
+            self._writable = self._hub.loop.io(self.plain.fileno(), WRITABLE)
+        self._wait(self._writable)
+
+    def send_descriptor(self, byte: bytes, descriptor: int) -> None:
+        """Send one byte with a descriptor, in a write of its own."""
+        while True:
+            try:
+                socket.send_fds(self.plain, [byte], [descriptor])
+            except BlockingIOError:
+                self.wait_writable()
+            else:
+                return
+
+    def shutdown(self, how: int) -> None:
+        """Close one direction or both; whoever waits wakes up."""
+        self.plain.shutdown(how)
+
+    def close(self) -> None:
+        """Close the descriptor; harmless if repeated."""
+        for watcher in (self._readable, self._writable):
+            if watcher is not None:
+                watcher.close()
+        self._readable = self._writable = None
+        self.plain.close()
+
+    def _wait(self, watcher: Any) -> None:
+        if watcher is None:
+            raise OSError(errno.EBADF, "the stream was closed")
+        watcher.start(getcurrent().switch)
+        try:
+            self._hub.switch()
+        finally:
+            watcher.stop()
+
+
+class Bell:
+    """Wakes one greenlet that waits for work, at most once for each time that it waits."""
+
+    __slots__ = ("_hub", "_rung", "_waiter")
+
+    def __init__(self) -> None:
+        self._hub = get_hub()
+        self._waiter: Waiter[None] | None = None
+        self._rung = False
+
+    def ring(self) -> None:
+        """Wake the greenlet soon, or let its next :meth:`wait` return at once."""
+        waiter = self._waiter
+        if waiter is None:
+            self._rung = True
+        else:
+            self._waiter = None
+            self._hub.loop.run_callback(waiter.switch, None)
+
+    def wait(self) -> None:
+        """Wait until somebody rings."""
+        if not self._rung:
+            self._waiter = Waiter(self._hub)
+            try:
+                self._waiter.get()
+            finally:
+                self._waiter = None
+        self._rung = False
