@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _CREDENTIALS = struct.Struct("3i")
@@ -32,14 +33,15 @@ def peer_of(client: socket.socket) -> Peer | None:
     return Peer(*_CREDENTIALS.unpack(raw))
 
 
-def may_enter(client: socket.socket, peer: Peer, socket_gid: int | None) -> bool:
+def may_enter(client: socket.socket, peer: Peer, socket_gid: Callable[[], int | None]) -> bool:
     """Whether a client is root, the daemon's own user, or in the group of the daemon's socket.
 
-    ``socket_gid`` is None where the socket has no file, and so no group.
+    ``socket_gid`` returns None where the socket has no file, and so no group.
     """
     if peer.uid in (0, os.geteuid()):
         return True
-    return socket_gid is not None and socket_gid in (peer.gid, *_supplementary_groups(client))
+    gid = socket_gid()
+    return gid is not None and gid in (peer.gid, *_supplementary_groups(client))
 
 
 def _supplementary_groups(client: socket.socket) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ import gevent
 from gevent.server import StreamServer
 
 from ccproxy_lib.host.logs import tags
+from ccproxy_lib.service.stream import PlainSocket
 
 # How long not to accept after a failure, and how often to say so.
 BACK_OFF_S = 0.5
@@ -26,12 +27,14 @@ class AcceptingServer(StreamServer):
     def do_read(self) -> Any:
         """Accept one client; None, and a pause in accepting, if that fails."""
         try:
-            return super().do_read()
-        except ConnectionAbortedError:
+            descriptor, address = self.socket._accept()  # type: ignore[attr-defined]
+        except (BlockingIOError, ConnectionAbortedError):
             return None
         except OSError as error:
             self._back_off(error)
             return None
+        # Not gevent's socket: a connection makes a stream of it, which has all it needs.
+        return PlainSocket(fileno=descriptor), address
 
     def _back_off(self, error: OSError) -> None:
         if time.monotonic() - self._reported_s >= REPORT_EVERY_S:

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 from typing import Protocol as Protocol_
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from ccproxy_lib.service.vm_link import VmLink
 
 READ_BYTES = 65536
+ENDED_MIDWAY = "the connection ended in the middle of a message"
 # How long a client that has done may take to read its last answers.
 FINISH_TIMEOUT_S = 5.0
 # How long a client that is refused may take to send the command to refuse.
@@ -45,17 +45,15 @@ class Protocol(Protocol_):
     """What a connection needs of the protocol that its client speaks."""
 
     @property
-    def midway(self) -> bool:
-        """Whether part of a message has come and the rest has not."""
-        ...
-
-    @property
     def completed(self) -> int:
         """A number that grows whenever a message that came in parts is complete."""
         ...
 
-    def feed(self, data: bytes) -> None:
-        """Handle what ``data`` completes; raises ProtocolError and Disconnect."""
+    def feed(self, data: bytes) -> bool:
+        """Handle what ``data`` completes; whether it ends in the middle of a message.
+
+        Raises ProtocolError and Disconnect.
+        """
         ...
 
 
@@ -128,32 +126,21 @@ class Connection:
     # ---- reading
 
     def _read(self) -> None:
-        protocol = self._detect()
-        if protocol is None:
+        data = self.stream.receive(READ_BYTES)
+        if not data:
             return
-        receive: Callable[[int], bytes]
-        while True:
-            receive = self._receive_rest if protocol.midway else self.stream.receive
-            data = receive(READ_BYTES)
-            if not data:
-                break
-            protocol.feed(data)
-        if protocol.midway:
-            raise ProtocolError("the connection ended in the middle of a message")
-
-    def _detect(self) -> Protocol | None:
-        """Read until the first bytes tell the protocol; None if the client has gone before."""
-        first = self.stream.receive(READ_BYTES)
-        if not first:
-            return None
-        while (generation := detect(first)) is None:
+        while (generation := detect(data)) is None:
             more = self._receive_rest(READ_BYTES)
             if not more:
-                raise ProtocolError("the connection ended in the middle of a message")
-            first += more
+                raise ProtocolError(ENDED_MIDWAY)
+            data += more
         self._protocol = protocol = self.proxy.protocols[generation](self)
-        protocol.feed(first)
-        return protocol
+        receive = self.stream.receive
+        while data:
+            midway = protocol.feed(data)
+            data = self._receive_rest(READ_BYTES) if midway else receive(READ_BYTES)
+        if midway:
+            raise ProtocolError(ENDED_MIDWAY)
 
     def _receive_rest(self, limit_bytes: int) -> bytes:
         """Receive more of a message that has begun, which may not take for ever.

@@ -26,10 +26,11 @@ def follow_console(vm_id: str, path: str, timeout_s: float) -> None:
         log.warning("no console", extra=tags(vm=vm_id, reason=error))
         return
     splitter = LineSplitter()
-    with console:
-        try:
-            while data := console.recv(READ_BYTES):
-                for line in splitter.feed(data):
-                    log.debug("console: %s", line, extra=tags(vm=vm_id))
-        except OSError as error:
-            log.debug("console lost", extra=tags(vm=vm_id, reason=error.strerror))
+    try:
+        while data := console.receive(READ_BYTES):
+            for line in splitter.feed(data):
+                log.debug("console: %s", line, extra=tags(vm=vm_id))
+    except OSError as error:
+        log.debug("console lost", extra=tags(vm=vm_id, reason=error.strerror))
+    finally:
+        console.close()

@@ -1,19 +1,22 @@
 """A VM's control channel: one command outstanding, each answer to its own command.
 
-Answers carry no id, so the writer sends a command, waits for its answer and only
-then sends the next one.  That also keeps headers whole: when a command is sent,
-the agent has read everything before it.  A caller whose patience has ended
-leaves its command outstanding, and the late answer is still taken for that one.
+Answers carry no id, so a command is sent only when the one before it has been
+answered.  That also keeps headers whole: when a command is sent, the agent has
+read everything before it.  A caller whose patience has ended leaves its command
+outstanding, and the late answer is still taken for that one.
+
+A command leaves in the greenlet that makes it the next one; the writer greenlet
+finishes those that the socket does not take in one go.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 
 import gevent
 from gevent.event import Event
-from gevent.queue import Queue
 
 from ccproxy_lib.errors import (
     AgentError,
@@ -24,7 +27,7 @@ from ccproxy_lib.errors import (
     VmGone,
 )
 from ccproxy_lib.host.logs import tags
-from ccproxy_lib.service.stream import Stream
+from ccproxy_lib.service.stream import Bell, Stream
 from ccproxy_lib.wire import ctl
 from ccproxy_lib.wire.ctl import Code, CtlMessage
 
@@ -41,7 +44,7 @@ class Call:
     before any greenlet that ``on_done`` spawns.
     """
 
-    __slots__ = ("answer", "code", "done", "error", "message", "on_done", "sent", "withdrawn")
+    __slots__ = ("answer", "code", "done", "error", "message", "on_done", "sent")
 
     def __init__(
         self, code: Code, payload: bytes, on_done: Callable[[CCProxyError | None], None] | None
@@ -53,7 +56,6 @@ class Call:
         self.answer = b""
         self.error: CCProxyError | None = None
         self.sent = False
-        self.withdrawn = False
 
     def finish(self, answer: bytes = b"", error: CCProxyError | None = None) -> None:
         """Wake whoever waits; only the first call counts."""
@@ -80,8 +82,11 @@ class CtlChannel:
         self._vm_id = vm_id
         self._stream = channel
         self._on_lost = on_lost
-        self._calls: Queue[Call] = Queue()
+        self._calls: deque[Call] = deque()
         self._max_commands = max_commands
+        # What the socket has not taken of the outstanding command.
+        self._rest = memoryview(b"")
+        self._has_rest = Bell()
         self._outstanding: Call | None = None
         self._gone: str | None = None
         self.greenlets = [gevent.spawn(self._read), gevent.spawn(self._write)]
@@ -101,14 +106,15 @@ class CtlChannel:
         call = Call(code, payload, on_done)
         if self._gone is not None:
             call.finish(error=VmGone(self._gone))
-        elif self._calls.qsize() >= self._max_commands:
+        elif len(self._calls) >= self._max_commands:
             reason = (
                 f"{self._max_commands} commands wait for the agent and no more are allowed"
                 " (-max-commands)"
             )
             call.finish(error=CommandError(reason))
         else:
-            self._calls.put(call)
+            self._calls.append(call)
+            self._send_next()
             if not call.done.wait(timeout_s):
                 self._give_up(call, timeout_s)
         if call.error:
@@ -122,8 +128,8 @@ class CtlChannel:
         self._gone = reason
         if self._outstanding:
             self._outstanding.finish(error=VmGone(reason))
-        while not self._calls.empty():
-            self._calls.get_nowait().finish(error=VmGone(reason))
+        while self._calls:
+            self._calls.popleft().finish(error=VmGone(reason))
 
     def _give_up(self, call: Call, timeout_s: float) -> None:
         name = call.code.name.lower()
@@ -132,24 +138,34 @@ class CtlChannel:
                 f"the agent did not answer {name} within {timeout_s:g} s;"
                 " the command may still have run"
             )
-        call.withdrawn = True
+        self._calls.remove(call)
         call.finish(
             error=AgentTimeout(
                 f"the agent was busy with earlier commands for {timeout_s:g} s; {name} was not sent"
             )
         )
 
+    def _send_next(self) -> None:
+        """Send the next command, unless one is outstanding."""
+        if self._outstanding is None and self._calls:
+            call = self._calls.popleft()
+            self._outstanding = call
+            call.sent = True
+            try:
+                sent = self._stream.try_send((call.message,))
+            except OSError as error:
+                self._on_lost(f"writing to the control channel failed: {error.strerror}")
+                return
+            if sent < len(call.message):
+                self._rest = memoryview(call.message)[sent:]
+                self._has_rest.ring()
+
     def _write(self) -> None:
         try:
             while True:
-                call = self._calls.get()
-                if call.withdrawn:
-                    continue
-                self._outstanding = call
-                call.sent = True
-                self._stream.send_all(call.message)
-                call.done.wait()
-                self._outstanding = None
+                self._has_rest.wait()
+                self._stream.send_all(self._rest)
+                self._rest = memoryview(b"")
         except OSError as error:
             self._on_lost(f"writing to the control channel failed: {error.strerror}")
 
@@ -180,9 +196,14 @@ class CtlChannel:
 
     def _answer(self, message: CtlMessage) -> None:
         call = self._outstanding
-        if call is None or call.done.is_set():
+        if call is None:
             log.warning("answer of the agent to no command", extra=tags(vm=self._vm_id))
-        elif message.code == Code.ACK:
+            return
+        if self._rest:
+            raise ProtocolError("an answer to a command that the agent has not read")
+        self._outstanding = None
+        if message.code == Code.ACK:
             call.finish(answer=message.payload)
         else:
             call.finish(error=AgentError(message.payload.decode("utf-8", "replace")))
+        self._send_next()

@@ -1,4 +1,4 @@
-"""Connecting to the sockets of a VM's channels."""
+"""Connecting to the sockets of a VM."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import time
 import gevent
 
 from ccproxy_lib.errors import CommandError
+from ccproxy_lib.service.stream import PlainSocket, Stream
 
 # A listener with a full backlog gives no sign when there is room again.
 RETRY_S = 0.02
 
 
-def dial(path: str, purpose: str, deadline_s: float) -> socket.socket:
-    """Return a socket connected to ``path``; ``deadline_s`` is on the monotonic clock.
+def dial(path: str, purpose: str, deadline_s: float) -> Stream:
+    """Return a stream connected to ``path``; ``deadline_s`` is on the monotonic clock.
 
     Raises CommandError that names purpose, path and reason.
     """
     try:
-        return _connect(path, deadline_s)
+        return Stream(_connect(path, deadline_s))
     except (OSError, ValueError) as error:
         # Paths that are too long or no text are refused by Python, without an error number.
         reason = getattr(error, "strerror", None) or str(error)
@@ -28,14 +29,13 @@ def dial(path: str, purpose: str, deadline_s: float) -> socket.socket:
 
 
 def _connect(path: str, deadline_s: float) -> socket.socket:
-    channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    channel = PlainSocket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         channel.setblocking(False)
         while not _has_connected(channel, path):
             if time.monotonic() >= deadline_s:
                 raise OSError(errno.EAGAIN, "nobody accepts the connection")
             gevent.sleep(RETRY_S)
-        channel.setblocking(True)
     except BaseException:
         channel.close()
         raise

@@ -29,6 +29,7 @@ from ccproxy_lib.wire.tty import MAX_TO_AGENT_BYTES, TtyParser
 READ_BYTES = 256 * 1024
 # More than any socket holds, and an end for a guest that goes on sending.
 DRAIN_READS = 64
+WRITES_IN_A_ROW = 16
 # Doubled by the kernel.  Large enough for a write of 4096 bytes to stay in one
 # piece (half of it, less a little); a socket polls as writable again when at
 # most a quarter of it is unread.
@@ -74,13 +75,22 @@ class IoChannel:
 
     def write(self, target: Input, data: bytes | memoryview) -> None:
         """Queue stdin for a process; waits while its buffer is full."""
-        while len(target.buffer) >= self._buffer_bytes and not target.eof:
-            taken = Event()
-            target.on_taken = taken.set
-            taken.wait()
-            target.on_taken = None
+        if len(target.buffer) >= self._buffer_bytes and not target.eof:
+            self._wait_for_process(target)
         self._input.push(target, data)
         self._has_input.ring()
+
+    def _wait_for_process(self, target: Input) -> None:
+        """Wait until half of the buffer is free, not to be woken for each message taken."""
+        has_room = Event()
+
+        def look() -> None:
+            if len(target.buffer) * 2 <= self._buffer_bytes or target.eof:
+                has_room.set()
+
+        target.on_taken = look
+        has_room.wait()
+        target.on_taken = None
 
     def write_eof(self, target: Input) -> None:
         """Close a process's stdin behind what is queued."""
@@ -95,8 +105,12 @@ class IoChannel:
         try:
             while True:
                 self._has_input.wait()
+                writes = 0
                 while self._input:
                     self._stream.send_all(self._input.next_write(self._headers_within()))
+                    writes += 1
+                    if writes % WRITES_IN_A_ROW == 0:
+                        gevent.sleep(0)  # a VM that reads fast would keep us here
         except OSError as error:
             self._on_lost(f"writing to the I/O channel failed: {error.strerror}")
 

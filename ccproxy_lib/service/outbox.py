@@ -86,6 +86,8 @@ class Outbox:
             output.keep_unsent()
             return
         output.keep_unsent(0 if output.queue else self._try_send(output.batch()))
+        if not output.queue:
+            return
         while output.queue and self._try_consume(output):
             pass
         self._spawn_writer()

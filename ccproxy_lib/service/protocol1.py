@@ -41,23 +41,19 @@ class Protocol1:
         self._parser = MessageParser(client.proxy.limits.max_payload_bytes)
 
     @property
-    def midway(self) -> bool:
-        """Whether part of a message has come and the rest has not."""
-        return self._parser.midway
-
-    @property
     def completed(self) -> int:
         """A number that grows whenever a message is complete."""
         return self._parser.completed
 
-    def feed(self, data: bytes) -> None:
-        """Handle the requests that ``data`` completes."""
+    def feed(self, data: bytes) -> bool:
+        """Handle the requests that ``data`` completes; whether it ends in the middle of one."""
         try:
             for payload in self._parser.feed(data):
                 self._request(payload)
         except PayloadTooLarge as error:
             self._respond(messages.failure(str(error)))
             raise
+        return self._parser.midway
 
     def _request(self, payload: bytes) -> None:
         if self._parser.completed % REQUESTS_IN_A_ROW == 0:

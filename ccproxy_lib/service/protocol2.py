@@ -15,6 +15,9 @@ from ccproxy_lib.wire import json, payloads
 from ccproxy_lib.wire.frames import Command, Frame, FrameParser, Stream, Type
 
 COMMANDS_IN_A_ROW = 32
+# Plain numbers: looking a member up in its enum costs, and each frame is compared.
+STREAM = int(Type.STREAM)
+STDIN = int(Stream.STDIN)
 
 log = logging.getLogger(__name__)
 
@@ -37,32 +40,44 @@ class Protocol2:
         self._parser = FrameParser(client.proxy.limits.max_payload_bytes)
 
     @property
-    def midway(self) -> bool:
-        """Whether part of a frame has come and the rest has not."""
-        return self._parser.midway
-
-    @property
     def completed(self) -> int:
         """A number that grows whenever a frame that came in parts is complete."""
         return self._parser.completed
 
-    def feed(self, data: bytes) -> None:
-        """Handle the frames that ``data`` completes."""
+    def feed(self, data: bytes) -> bool:
+        """Handle the frames that ``data`` completes; whether it ends in the middle of one."""
+        stdin: list[bytes | memoryview] = []
         try:
             for frame in self._parser.feed(data):
+                type, opcode, payload, _ = frame
+                if type == STREAM and opcode == STDIN and payload:
+                    # Streams are bytes: neighbours may travel on as one.
+                    stdin.append(payload)
+                    continue
+                if stdin:
+                    self._stdin(stdin)
                 self._handle(frame)
-        except PayloadTooLarge as error:
-            if error.type == Type.COMMAND:
+            if stdin:
+                self._stdin(stdin)
+        except ProtocolError as error:
+            if stdin and self.client.shim:
+                self._stdin(stdin)
+            if isinstance(error, PayloadTooLarge) and error.type == Type.COMMAND:
                 answer_error(self.client, error.opcode, str(error))
             raise
+        return self._parser.midway
+
+    def _stdin(self, pieces: list[bytes | memoryview]) -> None:
+        if self.client.shim is None:
+            raise ProtocolError("stdin from a client that isn't a shim")
+        self.client.shim.stdin(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        pieces.clear()
 
     def _handle(self, frame: Frame) -> None:
-        if frame.type == Type.STREAM and frame.opcode == Stream.STDIN:
-            if self.client.shim is None:
-                raise ProtocolError("stdin from a client that isn't a shim")
-            self.client.shim.stdin(frame.payload)
-        elif frame.type == Type.COMMAND:
+        if frame.type == Type.COMMAND:
             self._command(frame.opcode, frame.payload)
+        elif frame.type == Type.STREAM and frame.opcode == Stream.STDIN:
+            self._stdin([frame.payload])
         elif frame.type == Type.STREAM and frame.opcode == Stream.LOG:
             self._log(frame.payload)
         else:

@@ -69,7 +69,7 @@ class Proxy:
         """Serve one client to its end; the greenlet of a connection."""
         self._last_client_id += 1
         peer = peer_of(client)
-        if peer is not None and not may_enter(client, peer, self.socket_gid()):
+        if peer is not None and not may_enter(client, peer, self.socket_gid):
             fields = tags(pid=peer.pid, uid=peer.uid, gid=peer.gid)
             log.warning(
                 "client refused: neither root, nor the daemon's user, nor in its socket's group",

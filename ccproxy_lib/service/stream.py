@@ -22,7 +22,8 @@ from ccproxy_lib.state.output import Buffer
 READABLE = 1
 WRITABLE = 2
 
-_PlainSocket: type[socket.socket] = get_original("socket", "socket")
+# The standard library's own socket, whatever is patched.
+PlainSocket: type[socket.socket] = get_original("socket", "socket")
 
 
 class Stream:
@@ -35,7 +36,7 @@ class Stream:
     __slots__ = ("_drained", "_hub", "_readable", "_writable", "plain")
 
     def __init__(self, connected: socket.socket) -> None:
-        self.plain = _PlainSocket(fileno=connected.detach())
+        self.plain = PlainSocket(fileno=connected.detach())
         self.plain.setblocking(False)
         self._hub = get_hub()
         self._readable: Any = self._hub.loop.io(self.plain.fileno(), READABLE)
@@ -81,6 +82,8 @@ class Stream:
     def try_send(self, buffers: Sequence[Buffer]) -> int:
         """Send what the socket takes now; return how much, perhaps 0."""
         try:
+            if len(buffers) == 1:
+                return self.plain.send(buffers[0])
             return self.plain.sendmsg(buffers)
         except BlockingIOError:
             return 0

@@ -14,7 +14,6 @@ from ccproxy_lib.service.console import follow_console
 from ccproxy_lib.service.ctl_channel import CtlChannel
 from ccproxy_lib.service.dial import dial
 from ccproxy_lib.service.io_channel import IoChannel, deliver
-from ccproxy_lib.service.stream import Stream
 from ccproxy_lib.state.input import Input
 from ccproxy_lib.state.limits import Limits
 from ccproxy_lib.state.registry import Registry
@@ -60,9 +59,9 @@ class VmLink:
         Raises CommandError, and leaves nothing behind, if that fails.
         """
         deadline_s = time.monotonic() + self._limits.ready_timeout_s
-        ctl_channel = Stream(dial(ctl_path, "control channel", deadline_s))
+        ctl_channel = dial(ctl_path, "control channel", deadline_s)
         try:
-            io_channel = Stream(dial(io_path, "I/O channel", deadline_s))
+            io_channel = dial(io_path, "I/O channel", deadline_s)
         except BaseException:
             ctl_channel.close()
             raise

@@ -28,6 +28,9 @@ JOIN_BELOW_BYTES = 1024
 Buffer = bytes | memoryview
 
 
+_NO_FRAMES: deque[bytes] = deque()
+
+
 class FrameQueue:
     """Whole frames in order, the first of which may be half sent.
 
@@ -37,7 +40,8 @@ class FrameQueue:
     __slots__ = ("_frames", "_head_sent", "on_taken", "size_bytes")
 
     def __init__(self) -> None:
-        self._frames: deque[bytes] = deque()
+        # Most queues never hold anything, and an empty deque takes 600 bytes.
+        self._frames: deque[bytes] = _NO_FRAMES
         self._head_sent = 0
         self.size_bytes = 0
         self.on_taken: Callable[[], None] | None = None
@@ -54,6 +58,8 @@ class FrameQueue:
         """Append a frame; ``sent`` bytes of it have left already if it is the first one."""
         if sent:
             self._head_sent = sent
+        if self._frames is _NO_FRAMES:
+            self._frames = deque()
         self._frames.append(frame)
         self.size_bytes += len(frame) - sent
 
@@ -93,7 +99,7 @@ class FrameQueue:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._frames.clear()
+        self._frames = _NO_FRAMES
         self._head_sent = 0
         self.size_bytes = 0
         if self.on_taken:
@@ -132,6 +138,7 @@ class Output:
     """
 
     __slots__ = (
+        "_batch_bytes",
         "_behind",
         "_buffer_bytes",
         "_discarding",
@@ -150,6 +157,7 @@ class Output:
         self.queue = FrameQueue()
         # The batch: neighbouring messages of one stream are one run, and one frame.
         self._runs: list[tuple[Stream, list[memoryview]]] = []
+        self._batch_bytes = 0
         self._discarding = False
         self._buffer_bytes = buffer_bytes
         self._open_overflow = open_overflow
@@ -157,7 +165,7 @@ class Output:
         # The beginning of a frame whose end is still in the overflow.
         self._unit = b""
         # Frames that the overflow did not take, behind all that it holds.
-        self._behind: deque[bytes] = deque()
+        self._behind: list[bytes] = []
 
     @property
     def full(self) -> bool:
@@ -173,7 +181,7 @@ class Output:
     @property
     def kept_bytes(self) -> int:
         """How much waits for the shim, in memory and outside."""
-        behind = sum(map(len, self._behind))
+        behind = len(self._unit) + sum(map(len, self._behind))
         return self.queue.size_bytes + behind + self.spooled_bytes
 
     @property
@@ -192,13 +200,17 @@ class Output:
     def batch(self) -> list[Buffer]:
         """Return the batch as buffers for one sendmsg; empty if there is none."""
         buffers: list[Buffer] = []
+        total = 0
         for stream, pieces in self._runs:
             size = sum(map(len, pieces))
-            buffers.append(frames.header(Type.STREAM, stream, size))
+            total += frames.HEADER_BYTES + size
+            head = frames.header(Type.STREAM, stream, size)
             if size < len(pieces) * JOIN_BELOW_BYTES:
-                buffers.append(b"".join(pieces))
+                buffers.append(b"".join((head, *pieces)))
             else:
+                buffers.append(head)
                 buffers += pieces
+        self._batch_bytes = total
         return buffers if len(buffers) <= MAX_BUFFERS else [b"".join(buffers)]
 
     def keep_unsent(self, sent: int = 0) -> None:
@@ -206,6 +218,9 @@ class Output:
 
         Nothing may have been sent of a batch while anything was kept before it.
         """
+        if sent and sent == self._batch_bytes:
+            self._runs.clear()
+            return
         for stream, pieces in self._runs:
             size = frames.HEADER_BYTES + sum(map(len, pieces))
             if sent >= size:
@@ -274,7 +289,7 @@ class Output:
                 self._close_overflow()
         if self._overflow is None:
             while self._behind and (not self.queue or self.queue.size_bytes < self._buffer_bytes):
-                self.queue.push(self._behind.popleft())
+                self.queue.push(self._behind.pop(0))
 
     def _cut(self, data: bytes) -> None:
         """Push the whole frames in ``data`` and keep the rest."""

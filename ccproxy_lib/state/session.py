@@ -39,6 +39,9 @@ class State(Enum):
     ENDED_DETACHED = auto()  # ... and waits for the shim to come back
     FREED = auto()  # token and session are no more
 
+    # Members are looked up in sets for each piece of stdin; Enum's own hash is slow.
+    __hash__ = object.__hash__
+
 
 class Event(Enum):
     """What can happen to a session."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 Message = TypeVar("Message")
 
 
-class BufferedParser(Generic[Message]):
+class BufferedParser(ABC, Generic[Message]):
     """Cuts a byte stream into messages, whatever the chunks it comes in.
 
     A subclass says how long a header is, and from it how long the message is,
@@ -47,10 +48,12 @@ class BufferedParser(Generic[Message]):
             self.completed += 1
             yield self._message(raw)
 
+    @abstractmethod
     def _length(self, buffer: bytearray) -> int:
         """Return the whole message's length from its header; ProtocolError if that is none."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def _message(self, raw: bytes) -> Message:
         """Return the message that ``raw`` is."""
-        raise NotImplementedError
+        ...

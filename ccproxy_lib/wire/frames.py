@@ -79,6 +79,10 @@ class Frame(NamedTuple):
     error: bool = False
 
 
+# A NamedTuple's own constructor takes several times as long.
+_new = tuple.__new__
+
+
 def header(type: int, opcode: int, payload_bytes: int) -> bytes:
     """Return the 12 header bytes of a frame without the error flag."""
     return _HEADER.pack(VERSION, MIN_HEADER_WORDS, type, opcode, payload_bytes)
@@ -120,19 +124,26 @@ class FrameParser:
         """
         view = memoryview(data)
         pos = 0
+        end = len(view)
         if self._partial:
             pos = self._top_up(view)
             if len(self._partial) < self._need_bytes or not self._need_bytes:
                 return
-            frame = self._finish_partial()
-            yield frame
-        end = len(view)
+            yield self._finish_partial()
+        # Shims send many small frames, so the common header is taken apart in place.
+        unpack = _HEADER.unpack_from
+        limit = self._max_payload_bytes
         while end - pos >= HEADER_BYTES:
-            start, length, type, opcode, error = self._open(view, pos)
+            version, words, flags, opcode, length = unpack(view, pos)
+            if version != VERSION or words != MIN_HEADER_WORDS or length > limit:
+                start = self._open(view, pos)[0]
+            else:
+                start = HEADER_BYTES
             stop = pos + start + length
             if stop > end:
                 break
-            yield Frame(type, opcode, view[pos + start : stop], error)
+            payload = view[pos + start : stop]
+            yield _new(Frame, (flags & TYPE_MASK, opcode, payload, flags & ERROR_FLAG != 0))
             pos = stop
         if pos < end:
             self._keep(view[pos:])

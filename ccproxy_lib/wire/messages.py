@@ -81,7 +81,7 @@ def parse_request(payload: bytes) -> Request:
     member = json.find(json.members(text), "data")
     if member is None or not isinstance(fields["data"], dict):
         raise PayloadError("'data' must be a JSON object")
-    data = {key.lower(): value for key, value in fields["data"].items()}
+    data = {json.fold(key): value for key, value in fields["data"].items()}
     return Request(name, data, text[member.start : member.end])
 
 

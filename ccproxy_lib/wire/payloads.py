@@ -107,8 +107,8 @@ def hyper_of(fields: dict[str, Any], text: str) -> Hyper:
     data = ""
     if fields.get("data") is not None:
         member = json.find(json.members(text), "data")
-        if member:
-            data = text[member.start : member.end]
+        assert member is not None  # both readings of the text agree on its members
+        data = text[member.start : member.end]
     return Hyper(_text(fields, "hyperName"), tuple(tokens), data)
 
 

@@ -95,5 +95,6 @@ def _flag(text: str, inner: list[json.Member], name: str) -> bool:
 
 def _container_id(text: str, top: list[json.Member], name: str) -> str:
     member = json.find(top, name)
-    value = json.value_of(text, member) if member else None
-    return value if isinstance(value, str) else ""
+    if member is None or text[member.start] != '"':
+        return ""
+    return str(json.value_of(text, member))
