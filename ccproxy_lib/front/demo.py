@@ -16,11 +16,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -185,8 +186,9 @@ def _proxy_and_agent() -> Iterator[tuple[str, str, str]]:
             agent = stack.enter_context(_program("agent", "--quiet", ctl_path, io_path))
             daemon = stack.enter_context(_program("-socket-path", proxy_path, "-ksm", "initial"))
             stack.callback(_ignore_signals)
-        _wait_for(agent, [ctl_path, io_path])
-        _wait_for(daemon, [proxy_path])
+        # The agent's sockets are for one client each, and listen when they appear.
+        _wait_for(agent, lambda: os.path.exists(ctl_path) and os.path.exists(io_path))
+        _wait_for(daemon, lambda: _listens(proxy_path))
         yield proxy_path, ctl_path, io_path
 
 
@@ -216,9 +218,14 @@ def _import_path() -> str:
     return os.pathsep.join(filter(None, [top, os.environ.get("PYTHONPATH")]))
 
 
-def _wait_for(program: subprocess.Popen[bytes], paths: list[str]) -> None:
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
+
+
+def _wait_for(program: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
     deadline_s = time.monotonic() + START_TIMEOUT_S
-    while not all(os.path.exists(path) for path in paths):
+    while not ready():
         if program.poll() is not None:
             raise StartError("a program behind the demo did not start; see its message above")
         if time.monotonic() > deadline_s:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import socket
 import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 from typing import Protocol as Protocol_
 
@@ -17,13 +18,13 @@ from ccproxy_lib.host.hangup import hung_up
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.host.peer import Peer
 from ccproxy_lib.service.outbox import Outbox
+from ccproxy_lib.service.proxy import Proxy
 from ccproxy_lib.service.stream import Stream
 from ccproxy_lib.service.waiting import wait_until
 from ccproxy_lib.state.session import OVER
-from ccproxy_lib.wire.generation import detect
+from ccproxy_lib.wire.generation import Generation, detect
 
 if TYPE_CHECKING:
-    from ccproxy_lib.service.proxy import Proxy
     from ccproxy_lib.service.shim import Shim
     from ccproxy_lib.service.vm_link import VmLink
 
@@ -57,6 +58,9 @@ class Protocol(Protocol_):
         ...
 
 
+Protocols = Mapping[Generation, Callable[["Connection"], Protocol]]
+
+
 class Connection:
     """One client connection.
 
@@ -68,6 +72,7 @@ class Connection:
 
     __slots__ = (
         "_protocol",
+        "_protocols",
         "_slow_message",
         "_slow_left_s",
         "finished",
@@ -84,12 +89,14 @@ class Connection:
     def __init__(
         self,
         proxy: Proxy,
+        protocols: Protocols,
         client: socket.socket,
         client_id: int,
-        peer: Peer | None,
+        peer: Peer | None = None,
         refusal: str = "",
     ) -> None:
         self.proxy = proxy
+        self._protocols = protocols
         self.peer = peer
         self.stream = Stream(client)
         self.id = client_id
@@ -134,7 +141,7 @@ class Connection:
             if not more:
                 raise ProtocolError(ENDED_MIDWAY)
             data += more
-        self._protocol = protocol = self.proxy.protocols[generation](self)
+        self._protocol = protocol = self._protocols[generation](self)
         receive = self.stream.receive
         while data:
             midway = protocol.feed(data)

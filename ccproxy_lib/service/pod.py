@@ -15,7 +15,7 @@ LINGER_S = 30.0
 
 
 class PodProxy(Proxy):
-    """A proxy that calls ``on_end`` when its VM is unregistered and its sessions have drained.
+    """A proxy that calls ``on_end``, in a greenlet of its own, when its VM is no more.
 
     A guest often ends while its runtime is about to say UnregisterVM.  That is
     then answered all the same, before the end.
@@ -56,9 +56,4 @@ class PodProxy(Proxy):
 
     def _end_soon(self) -> None:
         # Not in this greenlet: it has an answer to give first.
-        gevent.spawn(self._drain_and_end)
-
-    def _drain_and_end(self) -> None:
-        for connection in tuple(self.connections):
-            connection.outbox.finish(None)
-        self.on_end()
+        gevent.spawn(self.on_end)

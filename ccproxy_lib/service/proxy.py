@@ -1,19 +1,20 @@
-"""What all connections share: the registry, the live VMs, the limits, the address."""
+"""What all clients share: the registry, the live VMs, the limits, the address."""
 
 from __future__ import annotations
 
 import logging
-import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
+from typing import Protocol
+
+from gevent.event import Event as Happening
 
 from ccproxy_lib.errors import CommandError
 from ccproxy_lib.host.hangup import hung_up
 from ccproxy_lib.host.logs import tags
-from ccproxy_lib.host.peer import may_enter, peer_of
 from ccproxy_lib.host.spool import Spool
-from ccproxy_lib.service.connection import Connection, Protocol
+from ccproxy_lib.service.stream import Stream
 from ccproxy_lib.service.vm_link import VmLink, free_unused
 from ccproxy_lib.state.limits import Limits
 from ccproxy_lib.state.output import Output
@@ -21,36 +22,28 @@ from ccproxy_lib.state.packets import PacketOutput
 from ccproxy_lib.state.registry import Registry
 from ccproxy_lib.state.session import OVER, WITHOUT_SHIM, Event, Session
 from ccproxy_lib.state.vm import Vm
-from ccproxy_lib.wire.generation import Generation
 from ccproxy_lib.wire.payloads import RegisterVM
 
 log = logging.getLogger(__name__)
 
 
+class Holder(Protocol):
+    """Who holds a session: the connection of its shim."""
+
+    stream: Stream
+    finished: Happening
+
+
 class Proxy:
-    """One daemon's state.
+    """One daemon's VMs and sessions; ``uri`` is the address that clients are told."""
 
-    ``uri`` is the address that clients are told, ``protocols`` what speaks each
-    version with a client; ``socket_gid`` returns the group whose members may connect.
-    """
-
-    def __init__(
-        self,
-        uri: str,
-        limits: Limits,
-        protocols: Mapping[Generation, Callable[[Connection], Protocol]],
-        socket_gid: Callable[[], int | None],
-    ) -> None:
+    def __init__(self, uri: str, limits: Limits) -> None:
         self.uri = uri
-        self.socket_gid = socket_gid
         self.limits = limits
-        self.protocols = protocols
         self.registry = Registry(limits, self._new_output)
-        self.connections: set[Connection] = set()
         self.links: dict[Vm, VmLink] = {}
-        self.holders: dict[Session, Connection] = {}
+        self.holders: dict[Session, Holder] = {}
         self.on_registered: Callable[[], None] = lambda: None
-        self._last_client_id = 0
 
     def _new_output(self) -> Output:
         return Output(self.limits.session_buffer_bytes, self._overflow())
@@ -62,35 +55,6 @@ class Proxy:
     def _overflow(self) -> Callable[[], Spool] | None:
         spool_bytes = self.limits.session_spool_bytes
         return partial(Spool, spool_bytes) if spool_bytes else None
-
-    # ---- clients
-
-    def serve_client(self, client: socket.socket) -> None:
-        """Serve one client to its end; the greenlet of a connection."""
-        self._last_client_id += 1
-        peer = peer_of(client)
-        if peer is not None and not may_enter(client, peer, self.socket_gid):
-            fields = tags(pid=peer.pid, uid=peer.uid, gid=peer.gid)
-            log.warning(
-                "client refused: neither root, nor the daemon's user, nor in its socket's group",
-                extra=fields,
-            )
-            return
-        connection = Connection(self, client, self._last_client_id, peer, self._refusal())
-        self.connections.add(connection)
-        try:
-            connection.serve()
-        except Exception:
-            log.exception("client handler failed", extra=tags(client=connection.id))
-        finally:
-            self.connections.discard(connection)
-
-    def _refusal(self) -> str:
-        """Return why another client cannot be served, or ""."""
-        count = len(self.connections)
-        if count < self.limits.max_clients:
-            return ""
-        return f"{count} clients are connected and no more are allowed (-max-clients)"
 
     # ---- VMs
 

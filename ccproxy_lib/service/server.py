@@ -7,7 +7,6 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable
 
 import gevent
 from gevent.event import Event
@@ -17,7 +16,8 @@ from gevent.util import format_run_info
 from ccproxy_lib.host.listener import Listener
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.accepting import AcceptingServer
-from ccproxy_lib.service.connection import Connection, Protocol
+from ccproxy_lib.service.clients import Clients
+from ccproxy_lib.service.connection import Protocols
 from ccproxy_lib.service.ksm import KsmTuner
 from ccproxy_lib.service.pod import PodProxy
 from ccproxy_lib.service.protocol1 import Protocol1
@@ -36,7 +36,7 @@ REFUSED_CLIENTS = 64
 COLLECTS_PER_TTL = 4
 MAX_COLLECT_EVERY_S = 30.0
 
-PROTOCOLS: dict[Generation, Callable[[Connection], Protocol]] = {
+PROTOCOLS: Protocols = {
     Generation.V1: Protocol1,
     Generation.V2: Protocol2,
 }
@@ -61,11 +61,10 @@ class Daemon:
         self._listener = listener
         self._limits = limits
         self._stopping = Event()
-        self.proxy = (PodProxy if pod else Proxy)(
-            listener.uri, limits, PROTOCOLS, _gid_of(listener)
-        )
+        self.proxy = (PodProxy if pod else Proxy)(listener.uri, limits)
         if isinstance(self.proxy, PodProxy):
-            self.proxy.on_end = self._stopping.set
+            self.proxy.on_end = self._end_of_pod
+        self._clients = Clients(self.proxy, PROTOCOLS, lambda: listener.gid)
         self._ksm = ksm
         if ksm is not None:
             self.proxy.on_registered = ksm.vm_registered
@@ -88,7 +87,11 @@ class Daemon:
 
     def _serve(self, client: socket.socket, address: object) -> None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CLIENT_SEND_BUFFER_BYTES)
-        self.proxy.serve_client(client)
+        self._clients.serve(client)
+
+    def _end_of_pod(self) -> None:
+        self._clients.drain()
+        self._stopping.set()
 
     def _collect_garbage(self) -> None:
         patience_s = min(self._limits.token_ttl_s, self._limits.orphan_ttl_s)
@@ -106,8 +109,7 @@ class Daemon:
         self._listener.close()
         for link in tuple(self.proxy.links.values()):
             link.close("the proxy is stopping")
-        for connection in tuple(self.proxy.connections):
-            connection.hang_up()
+        self._clients.hang_up()
         self._server.stop(timeout=max(0.0, deadline_s - time.monotonic()))
         log.info("stopped")
 
@@ -119,7 +121,3 @@ def log_greenlets() -> None:
     log.warning("greenlets", extra=tags(count=count))
     for line in lines:
         log.warning("%s", line.rstrip())
-
-
-def _gid_of(listener: Listener) -> Callable[[], int | None]:
-    return lambda: listener.gid

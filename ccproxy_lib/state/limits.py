@@ -37,4 +37,4 @@ class Limits:
     frame_timeout_s: float = 30.0
 
     # How long an orderly stop may take before the rest is cut off.
-    shutdown_timeout_s: float = 3.0
+    shutdown_timeout_s: float = 2.0
