@@ -31,6 +31,8 @@ SLEEPER = ["sleep", "1000"]
 # Says what its terminal's size is, once at first and then on each change.
 SIZE_TELLER = """
 import os, signal
+
+pytestmark = pytest.mark.heavy
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
 open("/dev/tty").close()
 while True:

@@ -17,6 +17,8 @@ import pytest
 from ccproxy_lib.wire.frames import Command, Stream, Type
 from tests.e2e.harness import PATIENCE_S, TOP, Client, Refused, wait_until
 
+pytestmark = pytest.mark.heavy
+
 PROGRAM = (sys.executable, "-m", "ccproxy_lib")
 SCRIPT = TOP / "ccproxy.py"
 # No installed package can be found: only the standard library and the checkout.

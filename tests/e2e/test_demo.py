@@ -19,6 +19,8 @@ import pytest
 
 from tests.e2e.harness import PATIENCE_S, TOP, wait_until
 
+pytestmark = pytest.mark.heavy
+
 DEMO = (sys.executable, str(TOP / "ccproxy.py"), "demo")
 PROMPT = "prompt> "
 # Every byte, in no order that a text would have, and no multiple of a buffer's size.

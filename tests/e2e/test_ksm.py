@@ -106,6 +106,8 @@ import sys
 from ccproxy_lib.front import entry
 entry._patch()
 from ccproxy_lib.service.server import Daemon
+
+pytestmark = pytest.mark.lasting
 def crash(self):
     raise RuntimeError("unforeseen")
 Daemon._stop = crash

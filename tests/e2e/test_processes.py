@@ -110,7 +110,7 @@ def send_and_collect(daemon, runtime, vm_id, data, results, lock):
         shim.command(Command.DISCONNECT_SHIM)
 
 
-@pytest.mark.parametrize("sessions", [1, 20])
+@pytest.mark.parametrize("sessions", [1, pytest.param(20, marks=pytest.mark.heavy)])
 def test_8_mib_each_way(daemon, runtime, vm_id, sessions):
     data = bytes(range(251)) * (8 * MIB // 251 + 1)
     results: list[tuple[bytes, bytes, int]] = []

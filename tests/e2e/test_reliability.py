@@ -20,6 +20,8 @@ from tests.e2e.harness import TOP, Refused, container, wait_until
 from tests.e2e.test_protocol2 import hung_up, start
 from tests.e2e.test_where_the_original_falls_over import accept_soon, assert_alive, one_session
 
+pytestmark = pytest.mark.lasting
+
 MIB = 1 << 20
 
 
@@ -555,6 +557,7 @@ def resident_bytes(daemon) -> int:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.heavy
 def test_1000_cycles_leave_nothing(start_daemon, scripted):
     daemon = start_daemon()
     vm = scripted()

@@ -11,6 +11,8 @@ import pytest
 from ccproxy_lib.host.syslog import DEFAULT_PATH, SyslogHandler
 from tests.e2e.harness import PATIENCE_S, exclusive
 
+pytestmark = pytest.mark.lasting
+
 
 @pytest.fixture
 def devlog():

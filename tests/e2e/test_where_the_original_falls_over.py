@@ -18,6 +18,8 @@ from ccproxy_lib.wire.frames import Command, Stream, Type
 from tests.e2e.harness import Refused, ScriptedVm, container, wait_until
 from tests.e2e.test_protocol2 import frame_bytes, hung_up, start
 
+pytestmark = pytest.mark.lasting
+
 
 def assert_alive(vm, runtime):
     """The VM and the runtime still understand each other."""
