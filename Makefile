@@ -12,7 +12,7 @@ TOX := PATH="$(subst $(space),,$(PYENV_BINS:=:))$$PATH" $(VENV_PYTHON) -m tox
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types format clean
+.PHONY: help demo test lint types format fuzz soak clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -33,8 +33,14 @@ format: $(VENV)/.with-tox ## put the sources in the format that lint asks for
 	@$(TOX) exec -e lint -- ruff check --fix --exit-zero
 	@$(TOX) exec -e lint -- ruff format
 
+fuzz: $(VENV)/.with-tox ## fuzz everything for about 20 s; see docs/FUZZING.md for more
+	@$(TOX) run -e fuzz
+
+soak: $(VENV)/.with-runtime ## load a daemon with all there is, MINUTES=1, perhaps SEED=...
+	$(VENV_PYTHON) tests/soak.py $(or $(MINUTES),1) $(SEED)
+
 clean: ## remove all that these targets and the build tools made
-	rm -rf $(VENV) .tox build dist *.egg-info htmlcov .coverage .coverage.*
+	rm -rf $(VENV) .tox build dist *.egg-info htmlcov .fuzz .coverage .coverage.*
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

@@ -24,6 +24,8 @@ from ccproxy_lib.front.sandbox.main import main
 from ccproxy_lib.wire import ctl, tty
 from ccproxy_lib.wire.ctl import Code
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(ccproxy_lib.__file__).parents[1]
 DEADLINE_S = 20
 POWERED_OFF = 70
@@ -31,8 +33,6 @@ SLEEPER = ["sleep", "1000"]
 # Says what its terminal's size is, once at first and then on each change.
 SIZE_TELLER = """
 import os, signal
-
-pytestmark = pytest.mark.heavy
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
 open("/dev/tty").close()
 while True:

@@ -92,8 +92,10 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _ignore_signals() -> None:
     """From here on we clean up, which a second Ctrl-C must not stop halfway."""
     for number in ENDING_SIGNALS:
-        # Python complains of SIG_IGN if the signal is on its way.
+        # For one that is on its way already; Python would complain of SIG_IGN then.
         signal.signal(number, lambda *_: None)
+    # At its exit Python forgets the handlers, but not this.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
 
 
 @contextmanager

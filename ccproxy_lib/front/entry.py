@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 # Subcommands whose module is run with the standard library as it is.
@@ -23,13 +22,12 @@ VERSION_FLAG = re.compile("--?version(=(1|t|T|true|True|TRUE))?")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
+    _let_ctrl_c_end_us()
     _fill_standard_streams()
     try:
         status = _dispatch(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
         return status
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
     except BrokenPipeError:
         # Nobody reads our output any more.  What is left of it must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -43,6 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_FAILURE
+
+
+def _let_ctrl_c_end_us() -> None:
+    """Until a command looks after SIGINT; as an exception it can get lost in an import."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _fill_standard_streams() -> None:

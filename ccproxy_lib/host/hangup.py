@@ -15,7 +15,10 @@ class HasDescriptor(Protocol):
 
 
 def hung_up(peer: HasDescriptor) -> bool:
-    """Whether the other end is closed altogether; never waits."""
+    """Whether the other end, or ours, is closed altogether; never waits."""
+    descriptor = peer.fileno()
+    if descriptor < 0:
+        return True
     poll = select.poll()
-    poll.register(peer.fileno(), 0)  # a hang-up is reported without being asked for
+    poll.register(descriptor, 0)  # a hang-up is reported without being asked for
     return bool(poll.poll(0))

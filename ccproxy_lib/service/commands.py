@@ -80,7 +80,7 @@ def connect_shim(client: Connection, payload: Payload) -> None:
     proxy = client.proxy
     session = proxy.registry.session(token)
     proxy.wait_for_dead_holder(session)
-    client.become_shim(Shim(session, proxy.link_of(session), proxy.limits))
+    client.become_shim(Shim(session, proxy.link_of(session), proxy.limits, client.stream))
     # The answer goes out before any output that has been kept for this shim.
     answer(client, Command.CONNECT_SHIM)
     client.outbox.adopt(session.output)

@@ -20,8 +20,7 @@ from ccproxy_lib.host.peer import Peer
 from ccproxy_lib.service.outbox import Outbox
 from ccproxy_lib.service.proxy import Proxy
 from ccproxy_lib.service.stream import Stream
-from ccproxy_lib.service.waiting import wait_until
-from ccproxy_lib.state.session import OVER
+from ccproxy_lib.service.waiting import wait_until_over
 from ccproxy_lib.wire.generation import Generation, detect
 
 if TYPE_CHECKING:
@@ -192,11 +191,9 @@ class Connection:
 
     def _serve_half_closed(self) -> None:
         """A shim that has only closed its sending side still gets what it is due."""
-        if self.shim is None or hung_up(self.stream):
-            return
-        session = self.shim.session
-        wait_until(session, lambda: session.state in OVER or self.outbox.broken, None)
-        self.outbox.finish(None)
+        if self.shim is not None:
+            wait_until_over(self.shim.session, self.stream)
+            self.outbox.finish(None)
 
     def _leave(self, all_read: bool) -> None:
         """Come to an end; ``all_read`` tells that the client has read all that it was sent."""

@@ -14,13 +14,12 @@ import socket
 import gevent
 
 from ccproxy_lib.errors import ProtocolError
-from ccproxy_lib.host.hangup import hung_up
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.outbox import Outbox
 from ccproxy_lib.service.proxy import Proxy
 from ccproxy_lib.service.stream import Stream
 from ccproxy_lib.service.vm_link import VmLink
-from ccproxy_lib.service.waiting import wait_until
+from ccproxy_lib.service.waiting import wait_until, wait_until_over
 from ccproxy_lib.state.session import OVER
 from ccproxy_lib.wire.tty import TtyParser
 
@@ -69,27 +68,23 @@ class Descriptor:
                 if seq != self.session.stdio:
                     raise ProtocolError(f"input for {seq} on the descriptor of another number")
                 self._write(piece, length)
-        if not hung_up(self._stream):
-            self._wait_until_drained()
+        wait_until_over(self.session, self._stream)
+        self._outbox.finish(None)
 
     def _write(self, piece: memoryview, length: int) -> None:
         target = self.session.input
         if target is None:
             return
         if length:
-            self._link.io.write(target, piece)
+            self._link.io.write(target, piece, self._stream)
         else:
             self._link.io.write_eof(target)
 
-    def _wait_until_drained(self) -> None:
-        """Wait until the client has been sent all that it is due."""
+    def _close_when_over(self) -> None:
+        """End the reading once the exit status is on its way; a greenlet of its own."""
         session = self.session
         wait_until(session, lambda: session.state in OVER or self._outbox.broken, None)
         self._outbox.finish(None)
-
-    def _close_when_over(self) -> None:
-        """End the reading once the exit status is on its way; a greenlet of its own."""
-        self._wait_until_drained()
         with contextlib.suppress(OSError):
             self._stream.shutdown(socket.SHUT_RDWR)
 

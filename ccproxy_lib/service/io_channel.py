@@ -19,8 +19,10 @@ import gevent
 from gevent.event import Event
 
 from ccproxy_lib.errors import ProtocolError
+from ccproxy_lib.host.hangup import HasDescriptor, hung_up
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.stream import Bell, Stream
+from ccproxy_lib.service.waiting import LOOK_EVERY_S
 from ccproxy_lib.state.input import Input, InputQueue
 from ccproxy_lib.state.session import Session
 from ccproxy_lib.state.vm import Route, Vm
@@ -73,14 +75,18 @@ class IoChannel:
 
     # ---- to the VM
 
-    def write(self, target: Input, data: bytes | memoryview) -> None:
-        """Queue stdin for a process; waits while its buffer is full."""
+    def write(self, target: Input, data: bytes | memoryview, client: HasDescriptor) -> None:
+        """Queue stdin of a client for a process; waits while its buffer is full.
+
+        For a client that has gone it does not: until it is let go of, no other can
+        claim its session.  What it had sent before that is no more than a socket holds.
+        """
         if len(target.buffer) >= self._buffer_bytes and not target.eof:
-            self._wait_for_process(target)
+            self._wait_for_process(target, client)
         self._input.push(target, data)
         self._has_input.ring()
 
-    def _wait_for_process(self, target: Input) -> None:
+    def _wait_for_process(self, target: Input, client: HasDescriptor) -> None:
         """Wait until half of the buffer is free, not to be woken for each message taken."""
         has_room = Event()
 
@@ -89,7 +95,8 @@ class IoChannel:
                 has_room.set()
 
         target.on_taken = look
-        has_room.wait()
+        while not hung_up(client) and not has_room.wait(LOOK_EVERY_S):
+            pass
         target.on_taken = None
 
     def write_eof(self, target: Input) -> None:

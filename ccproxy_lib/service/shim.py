@@ -9,8 +9,9 @@ import gevent
 from gevent.event import Event
 
 from ccproxy_lib.errors import CommandError
+from ccproxy_lib.host.hangup import HasDescriptor, hung_up
 from ccproxy_lib.service.vm_link import VmLink
-from ccproxy_lib.service.waiting import wait_until
+from ccproxy_lib.service.waiting import LOOK_EVERY_S, wait_until
 from ccproxy_lib.state.early import Early, EarlySignal
 from ccproxy_lib.state.limits import Limits
 from ccproxy_lib.state.session import BEFORE_PROCESS, OVER, WITH_PROCESS, Session
@@ -23,10 +24,13 @@ STATUS_ENDED_EARLY = 0
 class Shim:
     """What one shim may do to its own session, and to nothing else."""
 
-    __slots__ = ("_limits", "_link", "session")
+    __slots__ = ("_client", "_limits", "_link", "session")
 
-    def __init__(self, session: Session, link: VmLink, limits: Limits) -> None:
+    def __init__(
+        self, session: Session, link: VmLink, limits: Limits, client: HasDescriptor
+    ) -> None:
         self.session = session
+        self._client = client
         self._link = link
         self._limits = limits
 
@@ -66,7 +70,7 @@ class Shim:
         if target is None:
             return
         if data:
-            self._link.io.write(target, data)
+            self._link.io.write(target, data, self._client)
         else:
             self._link.io.write_eof(target)
 
@@ -99,9 +103,11 @@ class Shim:
     def _wait_for_early_room(self) -> None:
         limit_bytes = self._limits.session_buffer_bytes
         while (early := self.session.early) and early.stdin_bytes >= limit_bytes:
+            if hung_up(self._client):
+                break  # as in IoChannel.write
             taken = Event()
             early.on_taken = taken.set
-            taken.wait()
+            taken.wait(LOOK_EVERY_S)
 
     def _work_off(self) -> None:
         """Deliver what was kept once the process runs, in order; a greenlet of its own."""

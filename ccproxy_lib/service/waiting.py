@@ -7,7 +7,11 @@ from collections.abc import Callable
 
 from gevent.event import Event
 
-from ccproxy_lib.state.session import Session
+from ccproxy_lib.host.hangup import HasDescriptor, hung_up
+from ccproxy_lib.state.session import OVER, Session
+
+# How often to look whether a client has gone that is not being read from.
+LOOK_EVERY_S = 1.0
 
 
 def wait_until(session: Session, done: Callable[[], bool], timeout_s: float | None) -> bool:
@@ -31,3 +35,13 @@ def wait_until(session: Session, done: Callable[[], bool], timeout_s: float | No
         return True
     finally:
         session.watchers.remove(wake)
+
+
+def wait_until_over(session: Session, client: HasDescriptor) -> None:
+    """Wait until the session is over, or its client, which sends no more, has gone."""
+
+    def done() -> bool:
+        return session.state in OVER or hung_up(client)
+
+    while not wait_until(session, done, LOOK_EVERY_S):
+        pass

@@ -14,6 +14,8 @@ from ccproxy_lib.state.ksm import Settings
 from tests.e2e.harness import PATIENCE_S, TOP, exclusive, wait_until
 from tests.e2e.test_where_the_original_falls_over import accept_soon
 
+pytestmark = pytest.mark.lasting
+
 HOSTS = Settings(1, 123, 45)
 
 
@@ -106,8 +108,6 @@ import sys
 from ccproxy_lib.front import entry
 entry._patch()
 from ccproxy_lib.service.server import Daemon
-
-pytestmark = pytest.mark.lasting
 def crash(self):
     raise RuntimeError("unforeseen")
 Daemon._stop = crash
