@@ -12,6 +12,7 @@ the demo uses in the place of a VM (see 'cc-proxy agent --help').
 Options:
   --log LEVEL         What to log: debug, info, warn, error, fatal or panic
                       (default: $CC_PROXY_LOG_LEVEL, or warn).
+  --v N               The 2.0 way to say it: 1 for info, 2 for debug.
   --uri URI           Serve one VM on this socket, like unix:///run/x/proxy.sock,
                       and end after UnregisterVM.
   --socket-path PATH  Listen on this socket, whatever else is said
@@ -69,6 +70,7 @@ DEFAULT_LEVEL = "warn"
 # Whether each flag takes a value.
 FLAGS = {
     "log": True,
+    "v": True,
     "uri": True,
     "socket-path": True,
     "ksm": True,
@@ -91,7 +93,9 @@ def main(arguments: Sequence[str]) -> int:
     mode = _ksm_mode(options["--ksm"])
     pod = options["--uri"] is not None
     path = _path(options)
-    logs.set_up(_level(options["--log"]), syslog_path=syslog.DEFAULT_PATH if pod else None)
+    logs.set_up(
+        _level(options["--log"] or options["--v"]), syslog_path=syslog.DEFAULT_PATH if pod else None
+    )
     listener = Listener(path)
     tuner = None if pod else _tuner(mode, options["--ksm-root"], listener.path)
     Daemon(listener, limits, pod, tuner).run()

@@ -68,14 +68,13 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if flag.startswith("-"):
         raise UsageError(f"unknown flag {flag}: see demo -help")
-    for number in ENDING_SIGNALS:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _interrupt)
+    _hold_signals_back()
     try:
         with _proxy_and_agent() as (proxy_path, ctl_path, io_path):
             if command:
                 return _session(proxy_path, ctl_path, io_path, command)
-            return _show(proxy_path, ctl_path, io_path)
+            with _interruptible():
+                return _show(proxy_path, ctl_path, io_path)
     except KeyboardInterrupt as interrupt:
         with suppress(OSError):  # a hangup leaves no terminal to write to
             print("\ninterrupted; everything is cleaned up", file=sys.stderr)
@@ -84,32 +83,36 @@ def main(arguments: Sequence[str]) -> int:
         raise StartError(f"the demo failed: {error}") from None
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    _ignore_signals()
-    raise KeyboardInterrupt(number)
+# ---- the signals that end it
 
 
-def _ignore_signals() -> None:
-    """From here on we clean up, which a second Ctrl-C must not stop halfway."""
+def _hold_signals_back() -> None:
+    """Let them wait for the places that an exception leaves in order."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
     for number in ENDING_SIGNALS:
-        # For one that is on its way already; Python would complain of SIG_IGN then.
-        signal.signal(number, lambda *_: None)
-    # At its exit Python forgets the handlers, but not this.
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
-
-
-@contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """Let no signal come between making something and noting how to undo it."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
-    try:
-        yield
-    finally:
-        _release_signals()
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
 
 
 def _release_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let them come; each that does is a KeyboardInterrupt."""
+    try:
+        _release_signals()
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING_SIGNALS)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    for each in ENDING_SIGNALS:
+        # Once is enough.  Python complains of SIG_IGN for a signal that is on its way.
+        signal.signal(each, lambda *_: None)
+    raise KeyboardInterrupt(number)
 
 
 # ---- what it shows
@@ -143,15 +146,17 @@ def _session(proxy_path: str, ctl_path: str, io_path: str, command: list[str]) -
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     source = sys.stdin.fileno()
     with Runtime(proxy_path) as runtime, ExitStack() as stack:
-        (token,) = runtime.register_vm(VM_ID, ctl_path, io_path, streams=1)
-        shim = stack.enter_context(Shim(proxy_path, token))
-        runtime.hyper("newcontainer", _container(command, terminal), token)
+        with _interruptible():
+            (token,) = runtime.register_vm(VM_ID, ctl_path, io_path, streams=1)
+            shim = stack.enter_context(Shim(proxy_path, token))
+            runtime.hyper("newcontainer", _container(command, terminal), token)
         size = None
         if terminal:
             stack.enter_context(raw_mode(source))
             size = partial(window_size, source)
             shim.resize(*size())
-        status = shim.run(source, sys.stdout.buffer, sys.stderr.buffer, size)
+        with _interruptible():
+            status = shim.run(source, sys.stdout.buffer, sys.stderr.buffer, size)
         stack.close()
         runtime.unregister_vm(VM_ID)
     return status
@@ -179,15 +184,11 @@ def _say(line: str) -> None:
 def _proxy_and_agent() -> Iterator[tuple[str, str, str]]:
     """Start both programs; stop them and remove every trace at the end."""
     with ExitStack() as stack:
-        with _signals_held_back():
-            directory = Path(tempfile.mkdtemp(prefix="ccproxy-demo-"))
-            stack.callback(shutil.rmtree, directory, ignore_errors=True)
-            proxy_path, ctl_path, io_path = (
-                str(directory / name) for name in ("proxy", "ctl", "io")
-            )
-            agent = stack.enter_context(_program("agent", "--quiet", ctl_path, io_path))
-            daemon = stack.enter_context(_program("-socket-path", proxy_path, "-ksm", "initial"))
-            stack.callback(_ignore_signals)
+        directory = Path(tempfile.mkdtemp(prefix="ccproxy-demo-"))
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        proxy_path, ctl_path, io_path = (str(directory / name) for name in ("proxy", "ctl", "io"))
+        agent = stack.enter_context(_program("agent", "--quiet", ctl_path, io_path))
+        daemon = stack.enter_context(_program("-socket-path", proxy_path, "-ksm", "initial"))
         # The agent's sockets are for one client each, and listen when they appear.
         _wait_for(agent, lambda: os.path.exists(ctl_path) and os.path.exists(io_path))
         _wait_for(daemon, lambda: _listens(proxy_path))
@@ -232,4 +233,5 @@ def _wait_for(program: subprocess.Popen[bytes], ready: Callable[[], bool]) -> No
             raise StartError("a program behind the demo did not start; see its message above")
         if time.monotonic() > deadline_s:
             raise StartError(f"a program behind the demo was not ready in {START_TIMEOUT_S:g} s")
-        time.sleep(POLL_S)
+        with _interruptible():
+            time.sleep(POLL_S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,8 @@ UNPATCHED = {"demo": "ccproxy_lib.front.demo"}
 PATCHED = {"agent": "ccproxy_lib.front.sandbox.main"}
 DAEMON = "ccproxy_lib.front.daemon"
 
-VERSION_FLAG = re.compile("--?version(=(1|t|T|true|True|TRUE))?")
+TRUE = ("", "=1", "=t", "=T", "=true", "=True", "=TRUE")
+VERSION_FLAGS = frozenset(f"{dashes}version{value}" for dashes in ("-", "--") for value in TRUE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +60,7 @@ def _fill_standard_streams() -> None:
 
 def _dispatch(argv: list[str]) -> int:
     command = argv[0] if argv else ""
-    if command not in UNPATCHED and any(map(VERSION_FLAG.fullmatch, argv)):
+    if command not in UNPATCHED and VERSION_FLAGS.intersection(argv):
         from ccproxy_lib.version import version_line
 
         print(version_line())

@@ -32,6 +32,12 @@ def register_vm(client: Connection, payload: Payload) -> bytes:
     """Connect to a VM, make it known, and attach the client to it."""
     _refuse_shim(client)
     request = payloads.parse_register_vm(payload)
+    limit = client.proxy.limits.max_tokens
+    if request.streams > limit:  # before there is a VM to be undone
+        raise CommandError(
+            f"VM {request.vm_id} may have {limit} tokens,"
+            f" so {request.streams} are refused (-max-tokens)"
+        )
     link = client.proxy.register(request)
     client.link = link
     return _allocate(client, link, request.streams)

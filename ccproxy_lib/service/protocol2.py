@@ -8,7 +8,7 @@ import gevent
 
 from ccproxy_lib.errors import CommandError, PayloadError, PayloadTooLarge, ProtocolError
 from ccproxy_lib.host.logs import tags
-from ccproxy_lib.service.answers import answer, answer_error
+from ccproxy_lib.service.answers import answer, answer_error, answerer
 from ccproxy_lib.service.commands import HANDLERS
 from ccproxy_lib.service.connection import Connection, Disconnect
 from ccproxy_lib.wire import json, payloads
@@ -101,10 +101,16 @@ class Protocol2:
             # Not its text: that may hold a token.
             fields = tags(client=self.client.id, command=Command(opcode).name)
             log.info("command refused", extra=fields)
-            answer_error(self.client, opcode, str(error))
+            self._refuse(opcode, str(error))
         else:
             if result is not None:
                 answer(self.client, opcode, result)
+
+    def _refuse(self, opcode: int, message: str) -> None:
+        if self.client.shim is None:
+            answer_error(self.client, opcode, message)
+        else:
+            self.client.shim.refuse(message, answerer(self.client, opcode))
 
     def _log(self, payload: bytes | memoryview) -> None:
         try:

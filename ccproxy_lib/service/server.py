@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import logging
 import signal
@@ -59,6 +60,8 @@ class Daemon:
         ksm: KsmTuner | None = None,
     ) -> None:
         self._listener = listener
+        if pod:
+            limits = dataclasses.replace(limits, max_vms=1)
         self._limits = limits
         self._stopping = Event()
         self.proxy = (PodProxy if pod else Proxy)(listener.uri, limits)

@@ -62,6 +62,15 @@ class Shim:
             deadline_s = time.monotonic() + self._limits.process_timeout_s
             self._keep(EarlySignal(signal, deadline_s, answer))
 
+    def refuse(self, message: str, answer: Callable[[str], None]) -> None:
+        """Answer a command with the reason why it failed, behind the signals that wait."""
+        early = self.session.early
+        if early is not None and early.next_deadline_s() is not None:
+            deadline_s = time.monotonic() + self._limits.process_timeout_s
+            self._keep(EarlySignal(None, deadline_s, answer, message))
+        else:
+            answer(message)
+
     def _started(self) -> bool:
         return self.session.state in WITH_PROCESS or self.session.state in OVER
 
@@ -73,6 +82,12 @@ class Shim:
             self._link.io.write(target, data, self._client)
         else:
             self._link.io.write_eof(target)
+
+    def _answer(self, item: EarlySignal) -> None:
+        if item.signal is None:
+            item.answer(item.refusal)
+        else:
+            self._deliver(item.signal, item.answer)
 
     def _deliver(self, signal: Signal, answer: Callable[[str], None]) -> None:
         try:
@@ -119,7 +134,7 @@ class Shim:
         while early.items:
             item = early.items[0]
             if isinstance(item, EarlySignal):
-                self._deliver(item.signal, item.answer)
+                self._answer(item)
             else:
                 self._write(item)
             if early.items and early.items[0] is item:
@@ -136,4 +151,5 @@ class Shim:
 
         if not wait_until(self.session, done, patience_s):
             for item in early.take_expired(time.monotonic()):
-                item.answer(f"timeout waiting for process with token {self.session.token}")
+                timeout = f"timeout waiting for process with token {self.session.token}"
+                item.answer(item.refusal or timeout)

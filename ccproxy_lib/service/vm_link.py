@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -26,6 +27,9 @@ from ccproxy_lib.wire.process import ProcessStart
 
 # What a shim is told of a process that never started, or went down with its VM.
 STATUS_NO_PROCESS = 255
+# How long to wait for READY before asking, and for a second answer behind the first.
+ASK_AFTER_S = 1.0
+SETTLE_S = 0.2
 LARGEST_SEQ = 2**64 - 1
 
 log = logging.getLogger(__name__)
@@ -74,12 +78,31 @@ class VmLink:
         self.io = IoChannel(
             self.vm, io_channel, self._limits.session_buffer_bytes, self._exited, self.lost
         )
-        if not self.ctl.ready.wait(max(0.0, deadline_s - time.monotonic())):
+        if not self._wait_for_ready(deadline_s):
             reason = f"the agent was not ready within {self._limits.ready_timeout_s:g} s"
             self.close(reason)
             raise CommandError(reason)
         if self._closed:
             raise VmGone(self._reason)
+
+    def _wait_for_ready(self, deadline_s: float) -> bool:
+        """Wait for READY; an agent that has said it to another connection before is asked."""
+        ready = self.ctl.ready
+        if ready.wait(min(ASK_AFTER_S, max(0.0, deadline_s - time.monotonic()))):
+            return True
+        asking = gevent.spawn(self._ask_whether_ready)
+        try:
+            return bool(ready.wait(max(0.0, deadline_s - time.monotonic())))
+        finally:
+            asking.kill()
+
+    def _ask_whether_ready(self) -> None:
+        with contextlib.suppress(CommandError):
+            self.ctl.call(Code.PING, b"", self._limits.ready_timeout_s)
+            # That may have been the answer to the last command of the other connection.
+            # Then the ping's own is close behind, and no command may be taken for it.
+            gevent.sleep(SETTLE_S)
+            self.ctl.ready.set()
 
     # ---- commands to the agent
 

@@ -11,11 +11,15 @@ from ccproxy_lib.wire.payloads import Signal
 
 @dataclass(slots=True)
 class EarlySignal:
-    """A signal that waits for its process; ``answer`` takes an error's text, or "" for success."""
+    """A signal that waits for its process; ``answer`` takes an error's text, or "" for success.
 
-    signal: Signal
+    One with a ``refusal`` waits for nothing but its turn to be answered with that.
+    """
+
+    signal: Signal | None
     deadline_s: float
     answer: Callable[[str], None]
+    refusal: str = ""
 
 
 class Early:
@@ -69,6 +73,6 @@ class Early:
         self.stdin_bytes = 0
         for item in items:
             if isinstance(item, EarlySignal):
-                item.answer(reason)
+                item.answer(item.refusal or reason)
         if self.on_taken:
             self.on_taken()

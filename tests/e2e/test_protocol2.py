@@ -398,6 +398,22 @@ def test_early_stdin_and_signals_reach_the_agent_in_order(daemon, registered, vm
             got += piece
 
 
+def test_refusals_take_their_turn_behind_signals_that_wait(daemon, registered, vm_id):
+    vm, runtime = registered
+    (token,) = runtime.attach(vm_id, 1)
+    with daemon.shim(token) as shim:
+        shim.command(Command.SIGNAL, {"signalNumber": 10})
+        shim.command(Command.SIGNAL, {"signalNumber": 31})
+        shim.command(Command.HYPER, {"hyperName": "ping"})
+        start(vm, runtime, "box", token)
+        vm.ack()
+        assert shim.answer() == b""
+        with pytest.raises(Refused, match="^invalid signal number 31$"):
+            shim.answer()
+        with pytest.raises(Refused, match="^a shim may only act on its own session$"):
+            shim.answer()
+
+
 def test_newcontainer_waits_for_the_shim(daemon, registered, vm_id):
     vm, runtime = registered
     (token,) = runtime.attach(vm_id, 1)

@@ -109,6 +109,28 @@ def test_a_start_that_is_acknowledged_late_still_starts(pair):
         assert shim.collect()[2] == 11
 
 
+def test_an_agent_that_was_ready_for_another_connection_is_asked(daemon, vm, vm_id):
+    with daemon.client() as runtime:
+        for _ in range(2):  # the sandbox agent says READY once in its life, as real ones do
+            runtime.register(vm, vm_id)
+            assert runtime.hyper("version") == (4242).to_bytes(4, "big")
+            runtime.unregister(vm_id)
+
+
+def test_a_stale_answer_is_not_taken_for_the_next_commands(daemon, scripted, vm_id):
+    vm = scripted()
+    accepting = accept_soon(vm, ready=False)
+    with daemon.client() as runtime:
+        members = {"containerId": vm_id, "ctlSerial": vm.ctl_path, "ioSerial": vm.io_path}
+        runtime.command(Command.REGISTER_VM, members)
+        accepting.join()
+        assert vm.command().code == Code.PING
+        vm.send(Code.ACK, b"stale")
+        vm.send(Code.ACK, b"pong")
+        runtime.answer()
+        assert_alive(vm, runtime)
+
+
 # ---- slow shims
 
 
@@ -381,6 +403,16 @@ def test_token_limit(pair):
     text = "VM c1 has 3 tokens and may have 3, so 1 more are refused"
     with pytest.raises(Refused, match=f"^{text}"):
         runtime.attach("c1", 1)
+
+
+def test_registering_with_too_many_tokens_registers_nothing(pair, scripted):
+    _, _, runtime = pair("-max-tokens", "3")
+    vm = scripted()
+    with pytest.raises(Refused, match="^VM c2 may have 3 tokens, so 4 are refused"):
+        runtime.register(vm, "c2", 4)
+    accepting = accept_soon(vm)
+    assert len(runtime.register(vm, "c2", 3)) == 3
+    accepting.join()
 
 
 def test_waiting_command_limit(pair):

@@ -376,6 +376,19 @@ def test_pod_mode_guest_ends_before_unregistervm_is_answered(start_daemon, scrip
     assert daemon.process.wait(30) == 0
 
 
+def test_pod_mode_serves_one_vm(start_daemon, scripted, tmp_path):
+    path = str(tmp_path / "pod.sock")
+    daemon = start_daemon("-uri", path, path=path)
+    vm = scripted()
+    accept_soon(vm)
+    with daemon.client() as runtime:
+        runtime.register(vm)
+        with pytest.raises(Refused, match="^1 VMs are registered and no more are allowed"):
+            runtime.register(scripted(), "c2")
+        runtime.unregister()
+    assert daemon.process.wait(30) == 0
+
+
 def test_pod_mode_ends_when_the_last_session_has_drained(start_daemon, scripted, tmp_path):
     path = str(tmp_path / "pod.sock")
     daemon = start_daemon("-uri", path, path=path)
