@@ -1,4 +1,7 @@
-"""Hypothesis profiles: ``fast`` is the default, HYPOTHESIS_PROFILE=deep looks for longer."""
+"""Hypothesis profiles: ``fast`` is the default, HYPOTHESIS_PROFILE=deep looks for longer.
+
+``brief`` is for runs that repeat what another has looked at under another Python.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,13 @@ from hypothesis import HealthCheck, settings
 _ANY_SPEED = [HealthCheck.too_slow]
 
 # The same examples in each run: a test run never fails by chance.
+settings.register_profile(
+    "brief",
+    max_examples=10,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=_ANY_SPEED,
+)
 settings.register_profile(
     "fast",
     max_examples=50,
