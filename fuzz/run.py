@@ -83,12 +83,19 @@ def fuzz_with_atheris(
 
 
 def fuzz_all(options: Sequence[str]) -> int:
-    """Fuzz each target, all of them whatever is found; how atheris ends is not for us to catch."""
-    statuses = [
-        subprocess.run([sys.executable, __file__, name, *options], check=False).returncode
-        for name in TARGETS
-    ]
-    return max(map(abs, statuses))
+    """Fuzz each target in a process of its own, all of them whatever is found."""
+    FOUND.mkdir(exist_ok=True)
+    failed = 0
+    for name in TARGETS:
+        log = FOUND / f"{name}.log"
+        command = [sys.executable, __file__, name, *options]
+        with open(log, "wb") as output:
+            status = subprocess.run(command, stdout=output, stderr=output, check=False).returncode
+        last_line = log.read_text("utf-8", "replace").strip().rpartition("\n")[2]
+        verdict = f"FAILED, see {log}" if status else last_line.removeprefix(f"{name}: ")
+        print(f"{name}: {verdict}", flush=True)
+        failed |= status
+    return 1 if failed else 0
 
 
 def load(name: str) -> Target:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import socket
 import sys
 import tempfile
@@ -55,6 +56,7 @@ FLAGS = (
     *("-log", "info", "-session-buffer", "128K", "-session-spool", "4M"),
     *("-shim-timeout", "3", "-process-timeout", "3", "-frame-timeout", "2"),
 )
+TOKEN = re.compile(r"[\w-]{43}=")
 MOST_RESIDENT_BYTES = 300 * MIB
 MOST_GROWTH_BYTES = 48 * MIB
 
@@ -69,7 +71,10 @@ class Soak:
         self.ends_s = time.monotonic() + minutes * 60
         self.counts: Counter[str] = Counter()
         self.failures: list[str] = []
-        self.tokens: list[str] = []
+        self.tokens: set[str] = set()
+        # A process that is being started has our descriptors for a moment, so that what
+        # is closed then is not closed for the daemon.
+        self.starting = threading.Lock()
         self._lock = threading.Lock()
         self._next = 0
 
@@ -89,7 +94,7 @@ class Soak:
 
     def note_tokens(self, tokens: list[str]) -> list[str]:
         with self._lock:
-            self.tokens += tokens
+            self.tokens.update(tokens)
         return tokens
 
     def fail(self, where: str) -> None:
@@ -178,7 +183,9 @@ def busy_pod(soak: Soak, chance: random.Random) -> None:
 def sandbox_pod(soak: Soak, chance: random.Random) -> None:
     """The life of a sandbox agent, with real processes."""
     flags = [flag for flag in ("--next", "--strict-json") if chance.random() < 0.5]
-    _live(Pod(soak, SandboxVm(soak.directory / soak.name(), *flags)), chance)
+    with soak.starting:
+        vm = SandboxVm(soak.directory / soak.name(), *flags)
+    _live(Pod(soak, vm), chance)
 
 
 def _live(pod: Pod, chance: random.Random) -> None:
@@ -218,7 +225,7 @@ class Session:
 
     def _excused(self, error: Exception) -> bool:
         """Whether it may end so because its VM has ended, or is about to."""
-        if isinstance(error, Wrong):
+        if isinstance(error, (Wrong, TimeoutError)):
             return False
         self.soak.count("cut off")
         return self.pod.doomed or (self.pod.leaving and (self.dropped or not self.started))
@@ -242,7 +249,8 @@ class Session:
         if half_first and self.chance.random() < 0.5:
             self.shim.socket.shutdown(socket.SHUT_WR)
         self.dropped = True
-        self.shim.close()
+        with self.soak.starting:
+            self.shim.close()
         self.soak.count("drops")
         if self.chance.random() < 0.3:
             time.sleep(self.chance.uniform(0, 0.2))  # meanwhile output waits for us
@@ -255,6 +263,18 @@ class Session:
     def send(self, data: bytes) -> None:
         self.shim.stdin_in_frames(data, self.chance.choice([100, 5000, 50_000]))
         self.soak.count("bytes in", len(data))
+
+    def read_back(self, data: bytes) -> None:
+        """Read as much output, which must be the same."""
+        got = b""
+        while len(got) < len(data):
+            frame = self.shim.frame()
+            if frame is None or frame.type == Type.NOTIFICATION:
+                raise Ended
+            got += frame.payload
+        if got != data:
+            raise Wrong("echo")
+        self.soak.count("bytes out", len(got))
 
     def collect(self, slow: bool = False) -> tuple[bytes, bytes, int]:
         if slow:
@@ -273,6 +293,10 @@ class Session:
         if whole or not beginning or got[2] != 255:
             sizes = [len(each) for each in (stdout, got[0], stderr, got[1])]
             raise Wrong(f"expected and got {sizes}, status {status} and {got[2]}, {beginning=}")
+
+
+class Ended(Exception):
+    """A process is over that should not be."""
 
 
 class Wrong(Exception):
@@ -300,9 +324,7 @@ def echo(session: Session) -> None:
     for _ in range(session.chance.randint(1, 5)):
         data = session.data(200 * KIB)
         session.send(data)
-        if session.shim.read_stdout_bytes(len(data)) != data:
-            raise Wrong("echo")
-        session.soak.count("bytes out", len(data))
+        session.read_back(data)
         if session.chance.random() < 0.4:
             session.drop()
     session.shim.stdin(b"")
@@ -511,18 +533,18 @@ def watch_memory(soak: Soak) -> list[int]:
     return seen
 
 
-def check_end(soak: Soak, descriptors: int, resident: list[int]) -> None:
+def check_end(soak: Soak, descriptors: int, greenlets: int, resident: list[int]) -> None:
     """Everything that has come must be gone, and the log say nothing that it should not."""
     daemon = soak.daemon
     wait_until(lambda: daemon.descriptors() <= descriptors, "the daemon has closed everything")
+    wait_until(lambda: daemon.greenlets() <= greenlets, "no greenlet waits any more")
     early = max(resident[: len(resident) // 3 + 1])
     late = max(resident[-len(resident) // 3 :])
     assert max(resident) < MOST_RESIDENT_BYTES, f"{max(resident)} bytes resident"
     assert late - early < MOST_GROWTH_BYTES, f"grown from {early} to {late} bytes resident"
     assert daemon.stop() == 0, "the daemon has not ended in order"
     assert "Traceback" not in daemon.log, "a traceback in the log"
-    log = daemon.log
-    assert not any(token in log for token in soak.tokens), "a token in the log"
+    assert not set(TOKEN.findall(daemon.log)) & soak.tokens, "a token in the log"
 
 
 def main() -> int:
@@ -533,6 +555,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="soak-", ignore_cleanup_errors=True) as directory:
         soak = Soak(Path(directory), minutes, seed)
         descriptors = soak.daemon.descriptors()
+        greenlets = soak.daemon.greenlets()
         resident: list[int] = []
         try:
             threads = threads_of(soak)
@@ -541,7 +564,7 @@ def main() -> int:
             resident = watch_memory(soak)
             for thread in threads:
                 thread.join()
-            check_end(soak, descriptors, resident)
+            check_end(soak, descriptors, greenlets, resident)
         except Exception:
             soak.fail("the end")
         finally:

@@ -26,11 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _fill_standard_streams()
     try:
         status = _dispatch(list(sys.argv[1:] if arguments is None else arguments))
-        sys.stdout.flush()
-        return status
+        return status or _flush()
     except BrokenPipeError:
-        # Nobody reads our output any more.  What is left of it must not fail at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("ccproxy_lib"):
@@ -41,6 +38,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return EXIT_FAILURE
+    finally:
+        _drop_what_nobody_takes()
+
+
+def _flush() -> int:
+    """Write what is left of the output; return the exit status that this makes."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"cc-proxy: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return EXIT_FAILURE
+    return 0
+
+
+def _drop_what_nobody_takes() -> None:
+    """Make sure that output for a reader or a terminal that is gone does not fail at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _let_ctrl_c_end_us() -> None:

@@ -120,7 +120,8 @@ class Daemon:
 def log_greenlets() -> None:
     """Log what every greenlet is doing, and how many there are."""
     lines: list[str] = format_run_info()  # type: ignore[func-returns-value, assignment]
-    count = sum(1 for found in gc.get_objects() if isinstance(found, gevent.Greenlet))
+    found = [each for each in gc.get_objects() if isinstance(each, gevent.Greenlet)]
+    count = sum(1 for each in found if not each.dead)
     log.warning("greenlets", extra=tags(count=count))
     for line in lines:
         log.warning("%s", line.rstrip())

@@ -20,11 +20,13 @@ def shared_daemon(tmp_path_factory):
 
 @pytest.fixture
 def daemon(shared_daemon):
-    """The shared daemon; afterwards it must have as many descriptors as before."""
-    before = shared_daemon.descriptors()
+    """The shared daemon; afterwards it has the descriptors and greenlets that it had before."""
+    descriptors, greenlets = shared_daemon.descriptors(), shared_daemon.greenlets()
     yield shared_daemon
     assert shared_daemon.process.poll() is None, shared_daemon.log
-    wait_until(lambda: shared_daemon.descriptors() == before, "the daemon has closed everything")
+    wait_until(lambda: shared_daemon.descriptors() == descriptors, "everything is closed")
+    wait_until(lambda: shared_daemon.greenlets() == greenlets, "all greenlets have ended")
+    assert not shared_daemon.children()
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import contextlib
 import fcntl
 import json
 import os
+import re
+import signal
 import socket
 import struct
 import subprocess
@@ -79,6 +81,10 @@ class Program:
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def children(self) -> str:
+        """The process ids of its child processes."""
+        return Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+
 
 class Daemon(Program):
     """The real daemon on a socket of its own."""
@@ -101,6 +107,18 @@ class Daemon(Program):
 
     def client(self) -> Client:
         return Client(self.path)
+
+    def greenlets(self) -> int:
+        """How many greenlets are alive, as the daemon tells in its log when asked."""
+        begin = self.log_path.stat().st_size
+        self.process.send_signal(signal.SIGUSR1)
+
+        def told() -> re.Match[bytes] | None:
+            with open(self.log_path, "rb") as log:
+                log.seek(begin)
+                return re.search(rb"msg=greenlets count=(\d+)\n", log.read())
+
+        return int(wait_until(told, "the daemon counts its greenlets")[1])
 
     def shim(self, token: str) -> Client:
         shim = self.client()

@@ -19,6 +19,7 @@ from tests.e2e.harness import PATIENCE_S, TOP, Client, Refused, wait_until
 
 pytestmark = pytest.mark.heavy
 
+
 PROGRAM = (sys.executable, "-m", "ccproxy_lib")
 SCRIPT = TOP / "ccproxy.py"
 # No installed package can be found: only the standard library and the checkout.
