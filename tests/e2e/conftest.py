@@ -14,6 +14,7 @@ from tests.e2e.harness import Daemon, SandboxVm, ScriptedVm, wait_until
 def shared_daemon(tmp_path_factory):
     daemon = Daemon(tmp_path_factory.mktemp("daemon"))
     yield daemon
+    daemon.forget_log(begin=0)
     assert daemon.stop() == 0, daemon.log
     assert "Traceback" not in daemon.log, daemon.log
 
@@ -22,6 +23,7 @@ def shared_daemon(tmp_path_factory):
 def daemon(shared_daemon):
     """The shared daemon; afterwards it has the descriptors and greenlets that it had before."""
     descriptors, greenlets = shared_daemon.descriptors(), shared_daemon.greenlets()
+    shared_daemon.forget_log()  # what it said in other tests must not be taken for this one's
     yield shared_daemon
     assert shared_daemon.process.poll() is None, shared_daemon.log
     wait_until(lambda: shared_daemon.descriptors() == descriptors, "everything is closed")

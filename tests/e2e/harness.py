@@ -50,6 +50,7 @@ class Program:
 
     def __init__(self, directory: Path, name: str, *arguments: str, env=None, **options):
         self.log_path = directory / f"{name}.log"
+        self._log_begin = 0
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "ccproxy_lib", *arguments],
@@ -67,7 +68,14 @@ class Program:
 
     @property
     def log(self) -> str:
-        return self.log_path.read_text("utf-8", "replace")
+        """What the program has said since :meth:`forget_log`, or all of it."""
+        with open(self.log_path, "rb") as log:
+            log.seek(self._log_begin)
+            return log.read().decode("utf-8", "replace")
+
+    def forget_log(self, begin: int | None = None) -> None:
+        """Let :attr:`log` begin here, or where ``begin`` says."""
+        self._log_begin = self.log_path.stat().st_size if begin is None else begin
 
     def wait_for_log(self, text: str, times: int = 1) -> str:
         wait_until(lambda: self.log.count(text) >= times, f"the log says '{text}'")

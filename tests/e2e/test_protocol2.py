@@ -518,7 +518,7 @@ def frame_bytes(version=2, words=3, flags=0, opcode=0, length=0):
     [
         (frame_bytes(version=3), "version"),
         (b"GET / HTTP/1.1\r\n\r\n", "version"),
-        (b"G", "first bytes"),
+        (b"G", "first byte"),
         (frame_bytes(words=0), "header of 0 words"),
         (frame_bytes(words=1), "header of 1 words"),
         (frame_bytes(words=2), "header of 2 words"),
