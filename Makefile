@@ -21,7 +21,7 @@ demo: $(VENV)/.with-runtime ## run the demo: a proxy and a pretended VM, no hype
 	$(VENV_PYTHON) ccproxy.py demo
 
 test: $(VENV)/.with-tox ## run all tests and checks, on each Python 3.10 to 3.13 found
-	@$(TOX) run-parallel --parallel 4 --parallel-no-spinner
+	@$(TOX) run-parallel --parallel 3 --parallel-no-spinner
 
 lint: $(VENV)/.with-tox ## check style and format
 	@$(TOX) run -e lint
