@@ -7,8 +7,10 @@
     |   +-- PayloadTooLarge  ... with a length over the limit       answered where a response is due
     +-- CommandError         a command is refused or failed         answered, the connection lives
     |   +-- PayloadError     its JSON is broken or lacks something
+    |   +-- LimitReached     there is no room for more
+    |   +-- DeadlineMissed   what it waited for did not come
+    |   |   +-- AgentTimeout the agent's answer
     |   +-- AgentError       the agent answered ERROR
-    |   +-- AgentTimeout     the agent did not answer in time
     |   +-- VmGone           the VM went away meanwhile
     +-- ProxyError           in the client: the proxy refuses, or is not there
 
@@ -49,27 +51,57 @@ class PayloadTooLarge(ProtocolError):
 
 
 class CommandError(CCProxyError):
-    """A client's command is refused; the text goes to the client as it is."""
+    """A client's command is refused; the text goes to the client as it is.
+
+    ``kind`` is a word for those who count refusals.
+    """
+
+    kind = "command"
 
 
 class PayloadError(CommandError):
     """A payload is not JSON, or not the JSON that its command needs."""
 
+    kind = "payload"
+
+
+class LimitReached(CommandError):
+    """There is no room for what the client wants; ``kind`` is the flag of the limit."""
+
+    def __init__(self, message: str, flag: str) -> None:
+        super().__init__(f"{message} (-{flag})")
+        self.kind = flag
+
+
+class DeadlineMissed(CommandError):
+    """What the command waited for did not come; ``kind`` is the flag of the deadline."""
+
+    def __init__(self, message: str, flag: str) -> None:
+        super().__init__(message)
+        self.kind = flag
+
 
 class AgentError(CommandError):
     """The agent answered ERROR; ``text`` is what it said."""
+
+    kind = "agent"
 
     def __init__(self, text: str) -> None:
         super().__init__(f"ERROR received from VM agent, control msg received : {text}")
         self.text = text
 
 
-class AgentTimeout(CommandError):
+class AgentTimeout(DeadlineMissed):
     """The agent did not answer within the deadline."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "command-timeout")
 
 
 class VmGone(CommandError):
     """The VM went away before the command was answered."""
+
+    kind = "vm-gone"
 
 
 class ProxyError(CCProxyError):

@@ -23,9 +23,14 @@ def commit() -> str:
     return _built_commit() or _checkout_commit() or UNKNOWN_COMMIT
 
 
+def full() -> str:
+    """Return version and commit, like 0.1.0-abc1234."""
+    return f"{VERSION}-{commit()}"
+
+
 def version_line() -> str:
     """Return the line that `cc-proxy -version` prints."""
-    return f"Version: {VERSION}-{commit()}"
+    return f"Version: {full()}"
 
 
 def _built_commit() -> str:

@@ -133,7 +133,7 @@ class World:
         for client in self._clients.values():
             client.close()
         proxy = self.proxy
-        connected = self.clients.connected
+        connected = self.proxy.clients
         wait_until(lambda: not connected, lambda: f"{len(connected)} connections")
         _check(not proxy.holders, "holders of sessions")
         _check(all(not session.sink for session in self._sessions_with_token()), "sinks")

@@ -12,7 +12,8 @@ import sys
 import time
 from typing import IO, Any
 
-from ccproxy_lib.errors import UsageError
+from ccproxy_lib.errors import CommandError, UsageError
+from ccproxy_lib.host.log_control import MAX_IDS, LevelFilter
 from ccproxy_lib.host.syslog import SyslogHandler
 
 LEVELS = {
@@ -38,6 +39,8 @@ _LEVEL_WORDS = {
     logging.CRITICAL: "fatal",
 }
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/@:+,")
+
+_wanted = LevelFilter(logging.WARNING)
 
 # What a terminal might obey.  JSON leaves the second half as it is.
 _CONTROL = {code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
@@ -65,15 +68,49 @@ def set_up(level: int, stream: IO[str] | None = None, syslog_path: str | None = 
     handler.setFormatter(_terminal_formatter() if target.isatty() else LogfmtFormatter())
     logger = logging.getLogger(ROOT)
     logger.handlers[:] = [handler]
-    logger.setLevel(level)
     logger.propagate = False
+    handler.addFilter(_wanted)
+    _wanted.raised.clear()
+    set_level(level)
     if syslog_path is not None:
         _add_syslog(logger, syslog_path)
+
+
+def set_level(level: int) -> None:
+    """Log what is at least of ``level`` from now on."""
+    _wanted.level = level
+    _apply()
+
+
+def set_level_for(id: str, level: int | None) -> None:
+    """Log more of what concerns the VM or container ``id``; None takes that back.
+
+    Raises CommandError if that is done for too many already.
+    """
+    if level is None:
+        _wanted.raised.pop(id, None)
+    elif id not in _wanted.raised and len(_wanted.raised) >= MAX_IDS:
+        raise CommandError(
+            f"the log level is set for {MAX_IDS} VMs and containers already: take one back first"
+        )
+    else:
+        _wanted.raised[id] = level
+    _apply()
+
+
+def level_name() -> str:
+    """Return the name of the level that counts for everything."""
+    return _LEVEL_WORDS.get(_wanted.level, str(_wanted.level))
+
+
+def _apply() -> None:
+    logging.getLogger(ROOT).setLevel(_wanted.lowest)
 
 
 def _add_syslog(logger: logging.Logger, path: str) -> None:
     handler = SyslogHandler(path)
     handler.setFormatter(LogfmtFormatter(timed=False))
+    handler.addFilter(_wanted)
     logger.addHandler(handler)
     if problem := handler.problem():
         logger.warning("no syslog", extra=tags(path=path, reason=problem))

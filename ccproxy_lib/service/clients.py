@@ -27,7 +27,6 @@ class Clients:
         protocols: Protocols,
         socket_gid: Callable[[], int | None],
     ) -> None:
-        self.connected: set[Connection] = set()
         self._proxy = proxy
         self._protocols = protocols
         self._socket_gid = socket_gid
@@ -38,33 +37,36 @@ class Clients:
         self._last_id += 1
         peer = peer_of(client)
         if peer is not None and not may_enter(client, peer, self._socket_gid):
+            self._proxy.counters.refusals["stranger"] += 1
             _log_stranger(peer)
             return
+        self._proxy.counters.clients += 1
         refusal = self._refusal()
         connection = Connection(self._proxy, self._protocols, client, self._last_id, peer, refusal)
-        self.connected.add(connection)
+        self._proxy.clients.add(connection)
         try:
             connection.serve()
         except Exception:
             log.exception("client handler failed", extra=tags(client=connection.id))
         finally:
-            self.connected.discard(connection)
+            self._proxy.clients.discard(connection)
 
     def hang_up(self) -> None:
         """Take no more from anybody; what clients are due still goes out."""
-        for connection in tuple(self.connected):
+        for connection in tuple(self._proxy.clients):
             connection.hang_up()
 
     def drain(self) -> None:
         """Wait until everybody has been sent all that is due."""
-        for connection in tuple(self.connected):
+        for connection in tuple(self._proxy.clients):
             connection.outbox.finish(None)
 
     def _refusal(self) -> str:
         """Return why another client cannot be served, or ""."""
-        count = len(self.connected)
+        count = len(self._proxy.clients)
         if count < self._proxy.limits.max_clients:
             return ""
+        self._proxy.counters.refusals["max-clients"] += 1
         return f"{count} clients are connected and no more are allowed (-max-clients)"
 
 

@@ -7,13 +7,16 @@ payload, or None if it has answered or will.  It raises CommandError to refuse.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 
-from ccproxy_lib.errors import CommandError
+from ccproxy_lib.errors import CommandError, DeadlineMissed, LimitReached
+from ccproxy_lib.host import logs
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.answers import answer, answerer
 from ccproxy_lib.service.connection import Connection
 from ccproxy_lib.service.shim import Shim
+from ccproxy_lib.service.status import status
 from ccproxy_lib.service.vm_link import VmLink
 from ccproxy_lib.service.waiting import wait_until
 from ccproxy_lib.state.session import BEFORE_PROCESS, WITHOUT_SHIM, Session
@@ -34,9 +37,9 @@ def register_vm(client: Connection, payload: Payload) -> bytes:
     request = payloads.parse_register_vm(payload)
     limit = client.proxy.limits.max_tokens
     if request.streams > limit:  # before there is a VM to be undone
-        raise CommandError(
-            f"VM {request.vm_id} may have {limit} tokens,"
-            f" so {request.streams} are refused (-max-tokens)"
+        raise LimitReached(
+            f"VM {request.vm_id} may have {limit} tokens, so {request.streams} are refused",
+            "max-tokens",
         )
     link = client.proxy.register(request)
     client.link = link
@@ -86,11 +89,12 @@ def connect_shim(client: Connection, payload: Payload) -> None:
     proxy = client.proxy
     session = proxy.registry.session(token)
     proxy.wait_for_dead_holder(session)
-    client.become_shim(Shim(session, proxy.link_of(session), proxy.limits, client.stream))
+    client.become_shim(Shim(session, proxy.link_of(session), proxy, client.stream))
     # The answer goes out before any output that has been kept for this shim.
     answer(client, Command.CONNECT_SHIM)
     client.outbox.adopt(session.output)
     log.info("shim connected", extra=tags(client=client.id, vm=session.vm.id))
+    proxy.events.tell_of("shim-connected", session)
 
 
 def disconnect_shim(client: Connection, payload: Payload) -> None:
@@ -105,6 +109,34 @@ def signal(client: Connection, payload: Payload) -> None:
     shim.signal(payloads.parse_signal(payload), answerer(client, Command.SIGNAL))
 
 
+def log_control(client: Connection, payload: Payload) -> bytes:
+    """Change what is logged: of everything, or of one VM or container."""
+    _refuse_but_operators(client)
+    request = payloads.parse_log_control(payload)
+    level = None if request.level == payloads.DEFAULT_LEVEL else logs.parse_level(request.level)
+    if request.container_id:
+        logs.set_level_for(request.container_id, level)
+    elif level is not None:
+        logs.set_level(level)
+    fields = tags(client=client.id, level=request.level, target=request.container_id or "all")
+    log.warning("log level changed", extra=fields)
+    return b""
+
+
+def describe(client: Connection, payload: Payload) -> bytes:
+    """Describe the daemon, its VMs and sessions."""
+    _refuse_but_operators(client)
+    request = payloads.parse_status(payload)
+    return payloads.status(status(client.proxy, request.vm_id, request.sessions))
+
+
+def subscribe(client: Connection, payload: Payload) -> bytes:
+    """Tell the client what happens from now on, in all VMs or in one."""
+    _refuse_but_operators(client)
+    client.proxy.events.subscribe(client.outbox, payloads.parse_subscribe(payload))
+    return b""
+
+
 HANDLERS: dict[int, Handler] = {
     Command.REGISTER_VM: register_vm,
     Command.UNREGISTER_VM: unregister_vm,
@@ -113,12 +145,21 @@ HANDLERS: dict[int, Handler] = {
     Command.CONNECT_SHIM: connect_shim,
     Command.DISCONNECT_SHIM: disconnect_shim,
     Command.SIGNAL: signal,
+    Command.LOG_CONTROL: log_control,
+    Command.STATUS: describe,
+    Command.SUBSCRIBE: subscribe,
 }
 
 
 def _refuse_shim(client: Connection) -> None:
     if client.shim is not None:
         raise CommandError("a shim may only act on its own session")
+
+
+def _refuse_but_operators(client: Connection) -> None:
+    peer = client.peer
+    if peer is None or peer.uid not in (0, os.geteuid()):
+        raise CommandError("only root and the daemon's own user may do that")
 
 
 def _shim_of(client: Connection) -> Shim:
@@ -157,4 +198,5 @@ def _session_in(client: Connection, link: VmLink, token: str) -> Session:
 
 def _wait_for_shim(session: Session, timeout_s: float) -> None:
     if not wait_until(session, lambda: session.state not in WITHOUT_SHIM, timeout_s):
-        raise CommandError(f"timeout waiting for shim with token {session.token}")
+        text = f"timeout waiting for shim with token {session.token}"
+        raise DeadlineMissed(text, "shim-timeout")

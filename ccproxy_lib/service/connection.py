@@ -122,6 +122,7 @@ class Connection:
             reason = str(parting)
         except ProtocolError as error:
             reason = f"protocol error: {error}"
+            self.proxy.counters.refusals["protocol"] += 1
             log.warning("client broke the protocol", extra=tags(client=self.id, reason=error))
         except OSError as error:
             reason = f"connection lost: {error.strerror or error}"
@@ -163,6 +164,7 @@ class Connection:
             return self.stream.receive_within(limit_bytes, max(self._slow_left_s, 0.0))
         except TimeoutError:
             timeout_s = self.proxy.limits.frame_timeout_s
+            self.proxy.counters.deadlines["frame-timeout"] += 1
             raise ProtocolError(f"half a message, and no more of it for {timeout_s:g} s") from None
         finally:
             self._slow_left_s -= time.monotonic() - began_s
@@ -181,6 +183,7 @@ class Connection:
         if self.shim is not None:
             session = self.shim.session
             self._let_go()
+            self.proxy.events.tell_of("shim-disconnected", session)
             self.proxy.registry.free(session)
         raise Disconnect("shim disconnected")
 
@@ -203,6 +206,9 @@ class Connection:
             session = self.shim.session
             self._let_go()
             self.proxy.shim_lost(session, all_read)
+        self.proxy.events.unsubscribe(self.outbox)
+        if self.outbox.cut_off:
+            self.proxy.counters.drops["answers"] += 1
         self.outbox.close()
         self.stream.close()
         self.finished.set()

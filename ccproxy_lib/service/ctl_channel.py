@@ -12,6 +12,7 @@ finishes those that the socket does not take in one go.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -22,12 +23,13 @@ from ccproxy_lib.errors import (
     AgentError,
     AgentTimeout,
     CCProxyError,
-    CommandError,
+    LimitReached,
     ProtocolError,
     VmGone,
 )
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.stream import Bell, Stream
+from ccproxy_lib.state.counters import Counters
 from ccproxy_lib.wire import ctl
 from ccproxy_lib.wire.ctl import Code, CtlMessage
 
@@ -39,12 +41,13 @@ log = logging.getLogger(__name__)
 class Call:
     """One command on its way to the agent and back.
 
+    ``sent_s`` is when it was sent, on the monotonic clock; 0 if it was not yet.
     ``on_done`` is called with None for success or the error, when the answer
     comes or never can, whether somebody still waits or not.  A waiter is woken
     before any greenlet that ``on_done`` spawns.
     """
 
-    __slots__ = ("answer", "code", "done", "error", "message", "on_done", "sent")
+    __slots__ = ("answer", "code", "done", "error", "message", "on_done", "sent_s")
 
     def __init__(
         self, code: Code, payload: bytes, on_done: Callable[[CCProxyError | None], None] | None
@@ -55,7 +58,7 @@ class Call:
         self.done = Event()
         self.answer = b""
         self.error: CCProxyError | None = None
-        self.sent = False
+        self.sent_s = 0.0
 
     def finish(self, answer: bytes = b"", error: CCProxyError | None = None) -> None:
         """Wake whoever waits; only the first call counts."""
@@ -69,18 +72,26 @@ class Call:
 
 
 class CtlChannel:
-    """Commands to one agent.  ``on_lost`` gets the reason when the channel ends."""
+    """Commands to one agent.
+
+    ``on_event`` gets what the agent tells unasked, ``on_lost`` the reason when
+    the channel ends.
+    """
 
     def __init__(
         self,
         vm_id: str,
         channel: Stream,
         max_commands: int,
+        counters: Counters,
+        on_event: Callable[[str], None],
         on_lost: Callable[[str], None],
     ) -> None:
         self.ready = Event()
         self._vm_id = vm_id
         self._stream = channel
+        self._counters = counters
+        self._on_event = on_event
         self._on_lost = on_lost
         self._calls: deque[Call] = deque()
         self._max_commands = max_commands
@@ -107,11 +118,8 @@ class CtlChannel:
         if self._gone is not None:
             call.finish(error=VmGone(self._gone))
         elif len(self._calls) >= self._max_commands:
-            reason = (
-                f"{self._max_commands} commands wait for the agent and no more are allowed"
-                " (-max-commands)"
-            )
-            call.finish(error=CommandError(reason))
+            reason = f"{self._max_commands} commands wait for the agent and no more are allowed"
+            call.finish(error=LimitReached(reason, "max-commands"))
         else:
             self._calls.append(call)
             self._send_next()
@@ -120,6 +128,17 @@ class CtlChannel:
         if call.error:
             raise call.error
         return call.answer
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for their turn."""
+        return len(self._calls)
+
+    @property
+    def outstanding_s(self) -> float | None:
+        """For how long the agent has owed an answer, None if it owes none."""
+        call = self._outstanding
+        return None if call is None else time.monotonic() - call.sent_s
 
     def close(self, reason: str) -> None:
         """Fail all commands with VmGone; the channel takes no more."""
@@ -133,7 +152,7 @@ class CtlChannel:
 
     def _give_up(self, call: Call, timeout_s: float) -> None:
         name = call.code.name.lower()
-        if call.sent:
+        if call.sent_s:
             raise AgentTimeout(
                 f"the agent did not answer {name} within {timeout_s:g} s;"
                 " the command may still have run"
@@ -150,7 +169,8 @@ class CtlChannel:
         if self._outstanding is None and self._calls:
             call = self._calls.popleft()
             self._outstanding = call
-            call.sent = True
+            call.sent_s = time.monotonic()
+            self._counters.commands += 1
             try:
                 sent = self._stream.try_send((call.message,))
             except OSError as error:
@@ -191,6 +211,7 @@ class CtlChannel:
         elif code == Code.PROCESS_ASYNC_EVENT:
             text = message.payload.decode("utf-8", "replace")
             log.info("agent event", extra=tags(vm=self._vm_id, event=text[:1024]))
+            self._on_event(text)
         elif code != Code.NEXT:
             raise ProtocolError(f"unexpected message code {code}")
 
@@ -202,6 +223,7 @@ class CtlChannel:
         if self._rest:
             raise ProtocolError("an answer to a command that the agent has not read")
         self._outstanding = None
+        self._counters.command_seconds.observe(time.monotonic() - call.sent_s)
         if message.code == Code.ACK:
             call.finish(answer=message.payload)
         else:

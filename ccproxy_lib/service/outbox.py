@@ -24,14 +24,15 @@ log = logging.getLogger(__name__)
 class Outbox:
     """What one client has yet to get; of answers ``max_pending_bytes`` at most.
 
-    ``broken`` tells that the client's end is gone; ``on_broken`` is called once
-    when that turns out.
+    ``broken`` tells that the client's end is gone, ``cut_off`` that this was our
+    doing; ``on_broken`` is called once when that turns out.
     """
 
     __slots__ = (
         "_answers",
         "_max_pending_bytes",
         "broken",
+        "cut_off",
         "_on_broken",
         "_output",
         "_stream",
@@ -47,7 +48,13 @@ class Outbox:
         self._output: Output | None = None
         self._writer: gevent.Greenlet[[], None] | None = None
         self.broken = False
+        self.cut_off = False
         self._on_broken = on_broken
+
+    @property
+    def pending_bytes(self) -> int:
+        """How much waits that is not a session's output."""
+        return self._answers.size_bytes
 
     def send(self, frame: bytes) -> None:
         """Send a whole frame, behind those that wait."""
@@ -113,6 +120,7 @@ class Outbox:
     def _push(self, frame: bytes) -> None:
         if self._answers.size_bytes + len(frame) > self._max_pending_bytes:
             log.warning("client does not read its answers: it is cut off")
+            self.cut_off = True
             self._break()
             with contextlib.suppress(OSError):
                 self._stream.shutdown(socket.SHUT_RDWR)

@@ -65,6 +65,7 @@ class Protocol1:
             json.check_depth(payload, self.client.proxy.limits.max_json_depth)
             self._handle(messages.parse_request(payload))
         except CommandError as error:
+            self.client.proxy.counters.refused(error)
             log.info("request refused", extra=tags(client=self.client.id))
             self._respond(messages.failure(str(error)))
 

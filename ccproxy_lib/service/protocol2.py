@@ -98,6 +98,7 @@ class Protocol2:
             json.check_depth(payload, self.client.proxy.limits.max_json_depth)
             result = handler(self.client, payload)
         except CommandError as error:
+            self.client.proxy.counters.refused(error)
             # Not its text: that may hold a token.
             fields = tags(client=self.client.id, command=Command(opcode).name)
             log.info("command refused", extra=fields)

@@ -14,8 +14,12 @@ from ccproxy_lib.errors import CommandError
 from ccproxy_lib.host.hangup import hung_up
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.host.spool import Spool
+from ccproxy_lib.service.events import Events
+from ccproxy_lib.service.hub_lag import HubLag
+from ccproxy_lib.service.outbox import Outbox
 from ccproxy_lib.service.stream import Stream
 from ccproxy_lib.service.vm_link import VmLink, free_unused
+from ccproxy_lib.state.counters import Counters
 from ccproxy_lib.state.limits import Limits
 from ccproxy_lib.state.output import Output
 from ccproxy_lib.state.packets import PacketOutput
@@ -34,13 +38,28 @@ class Holder(Protocol):
     finished: Happening
 
 
+class Client(Holder, Protocol):
+    """Who is connected."""
+
+    outbox: Outbox
+
+    def hang_up(self) -> None:
+        """Take no more from the client; what it is due still goes out."""
+        ...
+
+
 class Proxy:
     """One daemon's VMs and sessions; ``uri`` is the address that clients are told."""
 
     def __init__(self, uri: str, limits: Limits) -> None:
         self.uri = uri
         self.limits = limits
-        self.registry = Registry(limits, self._new_output)
+        self.counters = Counters()
+        self.events = Events(self.counters)
+        self.hub_lag = HubLag()
+        self.started_s = time.monotonic()
+        self.registry = Registry(limits, self._new_output, self.counters)
+        self.clients: set[Client] = set()
         self.links: dict[Vm, VmLink] = {}
         self.holders: dict[Session, Holder] = {}
         self.on_registered: Callable[[], None] = lambda: None
@@ -61,7 +80,7 @@ class Proxy:
     def register(self, request: RegisterVM) -> VmLink:
         """Connect to a VM and make it known; CommandError, and nothing left behind, if not."""
         vm = self.registry.reserve(request.vm_id)  # before anything that waits
-        link = VmLink(vm, self.registry, self.limits, self._link_closed)
+        link = VmLink(vm, self.registry, self.limits, self.counters, self.events, self._link_closed)
         try:
             link.connect(request.ctl_path, request.io_path, request.console_path)
         except BaseException:
@@ -70,6 +89,7 @@ class Proxy:
         self.links[vm] = link
         self.registry.publish(vm)
         log.info("VM registered", extra=tags(vm=vm.id))
+        self.events.tell("vm-registered", vm.id)
         self.on_registered()
         return link
 
@@ -94,6 +114,7 @@ class Proxy:
     def link_closed(self, link: VmLink) -> None:
         """A VM's channels are closed for good."""
         self.links.pop(link.vm, None)
+        self.counters.past.add(link.vm.traffic)
 
     # ---- sessions
 
@@ -127,3 +148,4 @@ class Proxy:
         elif session.can(Event.LOSE):
             session.apply(Event.LOSE)
             log.warning("shim lost", extra=tags(vm=session.vm.id, stdio=session.stdio))
+            self.events.tell_of("shim-lost", session)

@@ -84,6 +84,7 @@ class Daemon:
             self._ksm.start()
         self._server.start()
         gevent.spawn(self._collect_garbage)
+        self.proxy.hub_lag.start()
         log.info("listening", extra=tags(path=self._listener.path))
         self._stopping.wait()
         self._stop()

@@ -10,10 +10,10 @@ from gevent.event import Event
 
 from ccproxy_lib.errors import CommandError
 from ccproxy_lib.host.hangup import HasDescriptor, hung_up
+from ccproxy_lib.service.proxy import Proxy
 from ccproxy_lib.service.vm_link import VmLink
 from ccproxy_lib.service.waiting import LOOK_EVERY_S, wait_until
 from ccproxy_lib.state.early import Early, EarlySignal
-from ccproxy_lib.state.limits import Limits
 from ccproxy_lib.state.session import BEFORE_PROCESS, OVER, WITH_PROCESS, Session
 from ccproxy_lib.wire.payloads import SIGKILL, SIGTERM, Signal
 
@@ -24,15 +24,14 @@ STATUS_ENDED_EARLY = 0
 class Shim:
     """What one shim may do to its own session, and to nothing else."""
 
-    __slots__ = ("_client", "_limits", "_link", "session")
+    __slots__ = ("_client", "_counters", "_limits", "_link", "session")
 
-    def __init__(
-        self, session: Session, link: VmLink, limits: Limits, client: HasDescriptor
-    ) -> None:
+    def __init__(self, session: Session, link: VmLink, proxy: Proxy, client: HasDescriptor) -> None:
         self.session = session
         self._client = client
         self._link = link
-        self._limits = limits
+        self._limits = proxy.limits
+        self._counters = proxy.counters
 
     def stdin(self, data: bytes | memoryview) -> None:
         """Pass stdin on, or keep it until the process runs; empty data is its end of file.
@@ -151,5 +150,6 @@ class Shim:
 
         if not wait_until(self.session, done, patience_s):
             for item in early.take_expired(time.monotonic()):
+                self._counters.deadlines["process-timeout"] += 1
                 timeout = f"timeout waiting for process with token {self.session.token}"
                 item.answer(item.refusal or timeout)

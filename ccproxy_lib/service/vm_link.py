@@ -9,12 +9,14 @@ from collections.abc import Callable
 
 import gevent
 
-from ccproxy_lib.errors import CCProxyError, CommandError, VmGone
+from ccproxy_lib.errors import CCProxyError, CommandError, DeadlineMissed, VmGone
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.console import follow_console
 from ccproxy_lib.service.ctl_channel import CtlChannel
 from ccproxy_lib.service.dial import dial
+from ccproxy_lib.service.events import Events
 from ccproxy_lib.service.io_channel import IoChannel, deliver
+from ccproxy_lib.state.counters import Counters
 from ccproxy_lib.state.input import Input
 from ccproxy_lib.state.limits import Limits
 from ccproxy_lib.state.registry import Registry
@@ -31,12 +33,14 @@ STATUS_NO_PROCESS = 255
 ASK_AFTER_S = 1.0
 SETTLE_S = 0.2
 LARGEST_SEQ = 2**64 - 1
+# How much of what an agent tells unasked is passed on, in characters.
+MAX_EVENT_TEXT = 64 * 1024
 
 log = logging.getLogger(__name__)
 
 
 class VmLink:
-    """The live side of one registered VM.
+    """The live side of one registered VM, to whose agent ``commands`` have gone.
 
     ``on_closed`` is called once, when the channels are closed for good: after
     UnregisterVM when the last session has ended, or when the VM is gone.
@@ -47,9 +51,14 @@ class VmLink:
         vm: Vm,
         registry: Registry,
         limits: Limits,
+        counters: Counters,
+        events: Events,
         on_closed: Callable[[VmLink], None],
     ) -> None:
         self.vm = vm
+        self.commands = 0
+        self._counters = counters
+        self._events = events
         self._registry = registry
         self._limits = limits
         self._on_closed = on_closed
@@ -74,14 +83,21 @@ class VmLink:
         if console_path and log.isEnabledFor(logging.DEBUG):
             timeout_s = self._limits.ready_timeout_s
             self._console = gevent.spawn(follow_console, self.vm.id, console_path, timeout_s)
-        self.ctl = CtlChannel(self.vm.id, ctl_channel, self._limits.max_commands, self.lost)
+        self.ctl = CtlChannel(
+            self.vm.id,
+            ctl_channel,
+            self._limits.max_commands,
+            self._counters,
+            self._agent_event,
+            self.lost,
+        )
         self.io = IoChannel(
-            self.vm, io_channel, self._limits.session_buffer_bytes, self._exited, self.lost
+            self.vm, io_channel, self._limits.session_buffer_bytes, self._process_over, self.lost
         )
         if not self._wait_for_ready(deadline_s):
             reason = f"the agent was not ready within {self._limits.ready_timeout_s:g} s"
             self.close(reason)
-            raise CommandError(reason)
+            raise DeadlineMissed(reason, "ready-timeout")
         if self._closed:
             raise VmGone(self._reason)
 
@@ -151,6 +167,7 @@ class VmLink:
         on_done: Callable[[CCProxyError | None], None] | None = None,
     ) -> bytes:
         _check_length(len(payload))
+        self.commands += 1
         return self.ctl.call(code, payload, self._limits.command_timeout_s, on_done)
 
     # ---- the end of a process, of the VM
@@ -159,13 +176,11 @@ class VmLink:
         if error is None:
             log.info("process started", extra=tags(**_fields(session)))
             session.apply(Event.STARTED)
+            self._events.tell_of("process-started", session)
         else:
             # In a greenlet of its own, which runs behind the one that has just been
             # woken with the error: the shim is told when the runtime has its answer.
             gevent.spawn(self._process_over, session, STATUS_NO_PROCESS)
-
-    def _exited(self, session: Session, status: int) -> None:
-        self._process_over(session, status)
 
     def _process_over(self, session: Session, status: int) -> None:
         self.vm.unroute(session)
@@ -173,6 +188,7 @@ class VmLink:
             self.io.drop(session.input)
         if session.end(status):
             log.info("process ended", extra=tags(**_fields(session), status=status))
+            self._events.tell_of("process-ended", session, status=status)
             deliver(session)
         if not session.token and session.sink is None:
             self._registry.free(session)
@@ -187,6 +203,7 @@ class VmLink:
         """Free the id, drop what never started, and go when the running sessions have ended."""
         self.unregistered = True
         self._leaving = True
+        self._events.tell("vm-unregistered", self.vm.id)
         for session in self._registry.unregister(self.vm):
             self._drop_unstarted(session)
         self.leave_when_idle()
@@ -208,6 +225,8 @@ class VmLink:
             return
         level = logging.INFO if self._leaving else logging.WARNING
         log.log(level, "VM lost", extra=tags(vm=self.vm.id, reason=reason))
+        if not self.unregistered:
+            self._events.tell("vm-lost", self.vm.id, reason=reason)
         # The control channel may end first: what its processes have said still counts.
         self.io.drain()
         self.close(reason)
@@ -235,6 +254,9 @@ class VmLink:
         # it has just read must not.
         gevent.spawn(self._tear_down)
         self._on_closed(self)
+
+    def _agent_event(self, text: str) -> None:
+        self._events.tell("agent-event", self.vm.id, data=text[:MAX_EVENT_TEXT])
 
     def _tear_down(self) -> None:
         greenlets = [*self.ctl.greenlets, *self.io.greenlets]

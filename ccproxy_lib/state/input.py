@@ -16,15 +16,18 @@ from ccproxy_lib.wire import tty
 class Input:
     """What one session's process has yet to read, then perhaps its end of file.
 
-    ``on_taken`` is called whenever some of it has left.
+    ``on_taken`` is called whenever some of it has left.  ``messages`` and
+    ``payload_bytes`` are how much its shim has sent so far.
     """
 
-    __slots__ = ("buffer", "eof", "on_taken", "queued", "seq")
+    __slots__ = ("buffer", "eof", "messages", "on_taken", "payload_bytes", "queued", "seq")
 
     def __init__(self, seq: int) -> None:
         self.seq = seq
         self.buffer = bytearray()
         self.eof = False
+        self.messages = 0
+        self.payload_bytes = 0
         self.queued = False
         self.on_taken: Callable[[], None] | None = None
 
@@ -44,6 +47,8 @@ class InputQueue:
         """Append stdin of one session; neighbouring pieces may travel as one message."""
         if data and not target.eof:
             target.buffer += data
+            target.messages += 1
+            target.payload_bytes += len(data)
             self._take_turn(target)
 
     def push_eof(self, target: Input) -> None:

@@ -135,6 +135,7 @@ class Output:
     Up to ``buffer_bytes`` are kept in memory, what is beyond that in an overflow
     that ``open_overflow`` makes when it is first needed; without one, or when it
     is full, the output is :attr:`full` and its VM must be read no more.
+    ``messages`` and ``payload_bytes`` are how much has come from the VM so far.
     """
 
     __slots__ = (
@@ -146,6 +147,8 @@ class Output:
         "_overflow",
         "_runs",
         "_unit",
+        "messages",
+        "payload_bytes",
         "queue",
     )
 
@@ -159,6 +162,8 @@ class Output:
         self._runs: list[tuple[Stream, list[memoryview]]] = []
         self._batch_bytes = 0
         self._discarding = False
+        self.messages = 0
+        self.payload_bytes = 0
         self._buffer_bytes = buffer_bytes
         self._open_overflow = open_overflow
         self._overflow: Overflow | None = None
@@ -218,11 +223,16 @@ class Output:
 
         Nothing may have been sent of a batch while anything was kept before it.
         """
+        runs = self._runs
         if sent and sent == self._batch_bytes:
-            self._runs.clear()
+            self.messages += sum(len(pieces) for _, pieces in runs)
+            self.payload_bytes += sent - frames.HEADER_BYTES * len(runs)
+            runs.clear()
             return
-        for stream, pieces in self._runs:
+        for stream, pieces in runs:
             size = frames.HEADER_BYTES + sum(map(len, pieces))
+            self.messages += len(pieces)
+            self.payload_bytes += size - frames.HEADER_BYTES
             if sent >= size:
                 sent -= size
                 continue
@@ -232,7 +242,7 @@ class Output:
             else:
                 self._keep(frame)
             sent = 0
-        self._runs.clear()
+        runs.clear()
 
     def buffers(self) -> list[Buffer]:
         """Return what one sendmsg can take of what is kept."""

@@ -35,7 +35,9 @@ class PacketOutput(Output):
         """End the batch: keep a copy of it, packet by packet."""
         for stream, pieces in self._runs:
             seq = self._io_base + (stream is Stream.STDERR)
+            self.messages += len(pieces)
             for piece in pieces:
+                self.payload_bytes += len(piece)
                 self._keep(tty.encode(seq, piece))
         self._runs.clear()
 

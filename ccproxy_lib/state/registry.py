@@ -6,7 +6,8 @@ import base64
 import secrets
 from collections.abc import Callable
 
-from ccproxy_lib.errors import CommandError
+from ccproxy_lib.errors import CommandError, LimitReached
+from ccproxy_lib.state.counters import Counters
 from ccproxy_lib.state.input import Input
 from ccproxy_lib.state.limits import Limits
 from ccproxy_lib.state.output import Output
@@ -25,11 +26,15 @@ class Registry:
     last session has ended.  ``new_output`` makes the output of a new session.
     """
 
-    __slots__ = ("_limits", "_new_output", "_reserved", "_tokens", "_vms")
+    __slots__ = ("_counters", "_limits", "_new_output", "_reserved", "_tokens", "_vms")
 
     def __init__(
-        self, limits: Limits | None = None, new_output: Callable[[], Output] = Output
+        self,
+        limits: Limits | None = None,
+        new_output: Callable[[], Output] = Output,
+        counters: Counters | None = None,
     ) -> None:
+        self._counters = counters or Counters()
         self._limits = limits or Limits()
         self._new_output = new_output
         self._reserved: dict[str, Vm] = {}
@@ -46,13 +51,19 @@ class Registry:
         """How many tokens are known."""
         return len(self._tokens)
 
+    @property
+    def unclaimed_tokens(self) -> int:
+        """How many of them no shim has claimed."""
+        sessions = self._tokens.values()
+        return sum(1 for session in sessions if session.state is State.ALLOCATED)
+
     def reserve(self, vm_id: str) -> Vm:
         """Take an id; CommandError if it is taken, or there are too many VMs."""
         if vm_id in self._reserved:
             raise CommandError(f"{vm_id}: container already registered")
         if len(self._reserved) >= self._limits.max_vms:
-            raise CommandError(
-                f"{len(self._reserved)} VMs are registered and no more are allowed (-max-vms)"
+            raise LimitReached(
+                f"{len(self._reserved)} VMs are registered and no more are allowed", "max-vms"
             )
         vm = Vm(vm_id)
         self._reserved[vm_id] = vm
@@ -61,6 +72,7 @@ class Registry:
     def publish(self, vm: Vm) -> None:
         """Let clients find a reserved VM."""
         self._vms[vm.id] = vm
+        self._counters.vms += 1
 
     def find(self, vm_id: str) -> Vm:
         """Return a registered VM; CommandError if there is none."""
@@ -82,9 +94,10 @@ class Registry:
     def allocate(self, vm: Vm, count: int) -> list[str]:
         """Return ``count`` new tokens, each with a session; CommandError if that is too many."""
         if len(vm.sessions) + count > self._limits.max_tokens:
-            raise CommandError(
+            raise LimitReached(
                 f"VM {vm.id} has {len(vm.sessions)} tokens and may have"
-                f" {self._limits.max_tokens}, so {count} more are refused (-max-tokens)"
+                f" {self._limits.max_tokens}, so {count} more are refused",
+                "max-tokens",
             )
         return [self._allocate(vm).token for _ in range(count)]
 
@@ -92,14 +105,14 @@ class Registry:
         token = base64.urlsafe_b64encode(secrets.token_bytes(TOKEN_BYTES)).decode()
         session = Session(vm, token, self._new_output())
         self._tokens[token] = session
-        vm.sessions.add(session)
+        self._add(session)
         return session
 
     def allocate_unclaimed(self, vm: Vm) -> Session:
         """Return a session without a token, for a process whose output nobody wants."""
         session = Session(vm, "")
         session.output.discard()
-        vm.sessions.add(session)
+        self._add(session)
         return session
 
     def allocate_descriptor(
@@ -111,8 +124,8 @@ class Registry:
         process.  ``new_output`` makes its output, given the first number.
         """
         if len(vm.sessions) >= self._limits.max_tokens:
-            raise CommandError(
-                f"VM {vm.id} has {len(vm.sessions)} sessions and no more are allowed (-max-tokens)"
+            raise LimitReached(
+                f"VM {vm.id} has {len(vm.sessions)} sessions and no more are allowed", "max-tokens"
             )
         io_base = vm.next_number
         session = Session(vm, "", new_output(io_base))
@@ -120,8 +133,12 @@ class Registry:
         session.input = Input(io_base)
         session.apply(Event.START)
         session.apply(Event.STARTED)
-        vm.sessions.add(session)
+        self._add(session)
         return session
+
+    def _add(self, session: Session) -> None:
+        session.vm.sessions.add(session)
+        self._counters.sessions += 1
 
     def session(self, token: str) -> Session:
         """Return the session of a token; CommandError if there is none."""
@@ -133,7 +150,9 @@ class Registry:
     def free(self, session: Session) -> bool:
         """Forget a session and its token; False if that has happened before."""
         self._tokens.pop(session.token, None)
-        session.vm.sessions.discard(session)
+        if session in session.vm.sessions:
+            session.vm.sessions.discard(session)
+            session.vm.past.add(session.traffic)
         return session.free()
 
     def expired(self, now_s: float) -> list[Session]:

@@ -21,6 +21,7 @@ from ccproxy_lib.errors import CommandError
 from ccproxy_lib.state.early import Early
 from ccproxy_lib.state.input import Input
 from ccproxy_lib.state.output import Output
+from ccproxy_lib.state.traffic import Traffic
 
 if TYPE_CHECKING:
     from ccproxy_lib.state.vm import Vm
@@ -132,9 +133,12 @@ class Session:
     (``stderr`` stays 0 with a terminal).  ``input`` exists from then on, and
     ``early`` while something that the shim sent waits for that.  A session
     without a token belongs to a process whose output nobody wants.
+    ``allocated_s`` and ``since_s`` are when it and its state began, on the
+    monotonic clock.
     """
 
     __slots__ = (
+        "allocated_s",
         "container_id",
         "early",
         "exit_status",
@@ -164,8 +168,16 @@ class Session:
         self.stdio = 0
         self.stderr = 0
         self.exit_status: int | None = None
-        self.since_s = time.monotonic()
+        self.since_s = self.allocated_s = time.monotonic()
         self.watchers: list[Callable[[], None]] = []
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has gone through so far."""
+        sent, output = self.input, self.output
+        if sent is None:
+            return Traffic(0, 0, output.payload_bytes, output.messages)
+        return Traffic(sent.payload_bytes, sent.messages, output.payload_bytes, output.messages)
 
     def can(self, event: Event) -> bool:
         """Whether the table has a way for ``event``."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 from ccproxy_lib.state.session import Session
+from ccproxy_lib.state.traffic import Traffic
 from ccproxy_lib.wire.frames import Stream
 
 
@@ -22,16 +25,30 @@ class Route:
 
 
 class Vm:
-    """One VM.  ``id`` is what the wire calls containerId."""
+    """One VM.  ``id`` is what the wire calls containerId.
 
-    __slots__ = ("_next_seq", "id", "routes", "sessions")
+    ``past`` is the traffic of its sessions that are freed; ``reserved_s`` is when
+    it came, on the monotonic clock.
+    """
+
+    __slots__ = ("_next_seq", "id", "past", "reserved_s", "routes", "sessions")
 
     def __init__(self, vm_id: str) -> None:
         self.id = vm_id
+        self.reserved_s = time.monotonic()
+        self.past = Traffic()
         self.sessions: set[Session] = set()
         self.routes: dict[int, Route] = {}
         # Agents refuse a number that was ever used before, and 0 means none.
         self._next_seq = 1
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has gone through so far, freed sessions included."""
+        total = Traffic()
+        for each in (self.past, *(session.traffic for session in self.sessions)):
+            total.add(each)
+        return total
 
     @property
     def next_number(self) -> int:

@@ -53,6 +53,10 @@ class Command(IntEnum):
     CONNECT_SHIM = 4
     DISCONNECT_SHIM = 5
     SIGNAL = 6
+    # Ours; older proxies do not know them.
+    LOG_CONTROL = 7
+    STATUS = 8
+    SUBSCRIBE = 9
 
 
 class Stream(IntEnum):
@@ -68,6 +72,7 @@ class Notification(IntEnum):
     """Opcodes of notifications."""
 
     PROCESS_EXITED = 0
+    EVENT = 1  # for those who have subscribed
 
 
 class Frame(NamedTuple):

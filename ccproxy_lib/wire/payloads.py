@@ -9,6 +9,8 @@ from ccproxy_lib.errors import CommandError, PayloadError
 from ccproxy_lib.wire import json
 
 LOG_LEVELS = ("debug", "info", "warn", "error")
+# What takes back a level that was set for one container.
+DEFAULT_LEVEL = "default"
 LOG_SOURCES = ("shim", "runtime")
 
 
@@ -57,6 +59,25 @@ class LogEntry:
     container_id: str
     level: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogControl:
+    """Log at ``level``: everything, or what concerns one VM or container.
+
+    For one of those, "default" takes an earlier level back.
+    """
+
+    level: str
+    container_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Describe the daemon; one VM alone, if named; ``sessions`` or only their sums."""
+
+    vm_id: str
+    sessions: bool
 
 
 def parse_register_vm(payload: bytes | memoryview) -> RegisterVM:
@@ -156,6 +177,40 @@ def parse_log_entry(payload: bytes | memoryview) -> LogEntry:
     if entry.level not in LOG_LEVELS:
         raise PayloadError(f"unknown log level '{entry.level}'")
     return entry
+
+
+def parse_log_control(payload: bytes | memoryview) -> LogControl:
+    """Parse LogControl's payload."""
+    fields = json.parse_object(payload)
+    request = LogControl(_text(fields, "level"), _text(fields, "containerId", ""))
+    names = (*LOG_LEVELS, DEFAULT_LEVEL) if request.container_id else LOG_LEVELS
+    if request.level not in names:
+        raise PayloadError(f"unknown log level '{request.level}': use one of {', '.join(names)}")
+    return request
+
+
+def parse_status(payload: bytes | memoryview) -> Status:
+    """Parse Status's payload, which may be empty."""
+    fields = json.parse_object(payload) if payload else {}
+    sessions = fields.get("sessions")
+    if sessions is not None and type(sessions) is not bool:
+        raise PayloadError("'sessions' must be true or false")
+    return Status(_text(fields, "containerId", ""), sessions is not False)
+
+
+def parse_subscribe(payload: bytes | memoryview) -> str:
+    """Return the VM id of Subscribe's payload, "" for all VMs."""
+    return _text(json.parse_object(payload) if payload else {}, "containerId", "")
+
+
+def status(report: dict[str, Any]) -> bytes:
+    """Return the answer to Status."""
+    return json.dumps(report)
+
+
+def event(fields: dict[str, object]) -> bytes:
+    """Return the payload of an event."""
+    return json.dumps(fields)
 
 
 def io_response(url: str, tokens: list[str]) -> bytes:

@@ -263,6 +263,21 @@ class Client:
         return got
 
 
+def as_somebody(path: str, frame: bytes, uid: int, groups: list[int]) -> bytes:
+    """Connect as another user and send a frame; return the beginning of what comes back."""
+    script = (
+        "import os, socket, sys\n"
+        f"os.setgroups({groups}); os.setgid({uid}); os.setuid({uid})\n"
+        "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
+        "try:\n"
+        "    s.sendall(bytes.fromhex(sys.argv[2])); sys.stdout.buffer.write(s.recv(100))\n"
+        "except ConnectionError:\n"
+        "    pass\n"
+    )
+    command = [sys.executable, "-c", script, path, frame.hex()]
+    return subprocess.run(command, cwd=TOP, capture_output=True, check=True).stdout
+
+
 def process(*args: str, **more) -> dict:
     """The process member of newcontainer and execcmd."""
     return {"args": list(args), "workdir": "/", "terminal": False} | more

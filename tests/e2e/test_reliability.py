@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 
@@ -16,7 +14,7 @@ import pytest
 from ccproxy_lib.wire import frames
 from ccproxy_lib.wire.ctl import Code
 from ccproxy_lib.wire.frames import Command, Stream, Type
-from tests.e2e.harness import TOP, Refused, container, wait_until
+from tests.e2e.harness import Refused, as_somebody, container, wait_until
 from tests.e2e.test_protocol2 import hung_up, start
 from tests.e2e.test_where_the_original_falls_over import accept_soon, assert_alive, one_session
 
@@ -326,20 +324,7 @@ def test_a_shim_that_has_read_everything_leaves_nothing_behind(daemon, registere
 # ---- rights
 
 
-def as_somebody(path: str, uid: int, groups: list[int]) -> bytes:
-    """Connect as another user and send AttachVM; return what comes back."""
-    script = (
-        "import os, socket, sys\n"
-        f"os.setgroups({groups}); os.setgid({uid}); os.setuid({uid})\n"
-        "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1])\n"
-        "try:\n"
-        "    s.sendall(bytes.fromhex(sys.argv[2])); sys.stdout.buffer.write(s.recv(100))\n"
-        "except ConnectionError:\n"
-        "    pass\n"
-    )
-    frame = frames.encode(Type.COMMAND, Command.ATTACH_VM, b'{"containerId":"nobody"}')
-    command = [sys.executable, "-c", script, path, frame.hex()]
-    return subprocess.run(command, cwd=TOP, capture_output=True, check=True).stdout
+ATTACH = frames.encode(Type.COMMAND, Command.ATTACH_VM, b'{"containerId":"nobody"}')
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -350,10 +335,10 @@ def test_only_root_the_own_user_and_the_sockets_group_get_in(start_daemon):
         os.chown(daemon.path, -1, 4242)
         os.chmod(daemon.path, 0o666)  # what the file's mode would keep out must get as far as us
         answer = b"unknown containerID"
-        assert answer in as_somebody(daemon.path, 0, [])
-        assert answer in as_somebody(daemon.path, 4242, [])
-        assert answer in as_somebody(daemon.path, 5555, [4242])
-        assert as_somebody(daemon.path, 5555, []) == b""
+        assert answer in as_somebody(daemon.path, ATTACH, 0, [])
+        assert answer in as_somebody(daemon.path, ATTACH, 4242, [])
+        assert answer in as_somebody(daemon.path, ATTACH, 5555, [4242])
+        assert as_somebody(daemon.path, ATTACH, 5555, []) == b""
         assert "uid=5555" in daemon.wait_for_log("client refused")
         daemon.stop()
 

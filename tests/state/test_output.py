@@ -585,3 +585,15 @@ def test_the_size_of_a_queue_is_what_has_yet_to_be_sent(
             queue.rewind()
     assert queue.size_bytes == len(drain(queue))
     assert queue.size_bytes == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from([Stream.STDOUT, Stream.STDERR]), st.binary(min_size=1))))
+def test_what_has_come_is_counted_whether_it_is_sent_or_kept(messages) -> None:
+    for sent_all in (True, False):
+        output = Output()
+        for stream, data in messages:
+            output.add(stream, memoryview(data))
+        size = sum(map(len, output.batch()))
+        output.keep_unsent(size if sent_all else size // 2)
+        assert output.messages == len(messages)
+        assert output.payload_bytes == sum(len(data) for _, data in messages)
