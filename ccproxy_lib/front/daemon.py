@@ -16,7 +16,8 @@ Options:
   --uri URI           Serve one VM on this socket, like unix:///run/x/proxy.sock,
                       and end after UnregisterVM.
   --socket-path PATH  Listen on this socket, whatever else is said
-                      (default: /run/clear-containers/proxy.sock).
+                      (default: /run/clear-containers/proxy.sock).  A socket that
+                      systemd passes is served where it is.
   --ksm MODE          How hard the kernel looks for pages that VMs can share:
                       auto follows the VMs that come, off switches it off,
                       initial leaves it as it is (default: auto; with -uri it
@@ -51,17 +52,17 @@ unknown flag or a bad value.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from docopt import docopt
 
 from ccproxy_lib.errors import UsageError
 from ccproxy_lib.front.goflags import normalize
 from ccproxy_lib.front.limit_flags import LIMIT_FLAGS, parse_limits
-from ccproxy_lib.host import ksm, logs, syslog
-from ccproxy_lib.host.listener import DEFAULT_PATH, Listener, path_of_uri
-from ccproxy_lib.service.ksm import KsmTuner
-from ccproxy_lib.service.server import Daemon
+from ccproxy_lib.front.patch import patch
+from ccproxy_lib.front.settings import Settings
+from ccproxy_lib.host import ksm, logs
+from ccproxy_lib.host.listener import path_of_uri
 from ccproxy_lib.state.ksm import Mode
 
 LEVEL_VARIABLE = "CC_PROXY_LOG_LEVEL"
@@ -89,16 +90,38 @@ def main(arguments: Sequence[str]) -> int:
     if options["--help"]:
         print(__doc__.strip())
         return 0
-    limits = parse_limits(options)
-    mode = _ksm_mode(options["--ksm"])
-    pod = options["--uri"] is not None
-    path = _path(options)
-    logs.set_up(
-        _level(options["--log"] or options["--v"]), syslog_path=syslog.DEFAULT_PATH if pod else None
+    return _serve(_settings(options))
+
+
+def _settings(options: Mapping[str, str | None]) -> Settings:
+    """Return what the options say; UsageError for a bad value."""
+    uri = options["--uri"]
+    uri_path = path_of_uri(uri) if uri is not None else None
+    return Settings(
+        path=options["--socket-path"] or uri_path,
+        pod=uri is not None,
+        log_level=_level(options["--log"] or options["--v"]),
+        ksm_mode=_ksm_mode(options["--ksm"]),
+        ksm_root=options["--ksm-root"] or ksm.DEFAULT_ROOT,
+        limits=parse_limits(options),
     )
-    listener = Listener(path)
-    tuner = None if pod else _tuner(mode, options["--ksm-root"], listener.path)
-    Daemon(listener, limits, pod, tuner).run()
+
+
+def _serve(settings: Settings) -> int:
+    # Taken at once, by the process that they are meant for.
+    passed = manager = None
+    if "LISTEN_FDS" in os.environ:
+        from ccproxy_lib.host.activation import take_sockets
+
+        passed = take_sockets()
+    if "NOTIFY_SOCKET" in os.environ:
+        from ccproxy_lib.host.notify import take_manager
+
+        manager = take_manager()
+    patch()
+    from ccproxy_lib.front.serving import serve
+
+    serve(settings, passed, manager)
     return 0
 
 
@@ -114,15 +137,3 @@ def _ksm_mode(flag: str | None) -> Mode:
         return Mode(flag)
     except ValueError:
         raise UsageError(f"flag -ksm needs off, initial or auto, got '{flag}'") from None
-
-
-def _tuner(mode: Mode, root: str | None, socket_path: str) -> KsmTuner:
-    files = ksm.Ksm(root or ksm.DEFAULT_ROOT, socket_path + ksm.MEMORY_SUFFIX)
-    return KsmTuner(mode, files)
-
-
-def _path(options: dict[str, str | None]) -> str:
-    path = options["--socket-path"]
-    uri = options["--uri"]
-    uri_path = path_of_uri(uri) if uri is not None else None
-    return path or uri_path or DEFAULT_PATH

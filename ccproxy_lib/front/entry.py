@@ -14,6 +14,7 @@ EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 # Subcommands whose module is run with the standard library as it is.
 UNPATCHED = {"demo": "ccproxy_lib.front.demo"}
 PATCHED = {"agent": "ccproxy_lib.front.sandbox.main"}
+# It patches when it is in the background: gevent's hub does not outlive a fork.
 DAEMON = "ccproxy_lib.front.daemon"
 
 TRUE = ("", "=1", "=t", "=T", "=true", "=True", "=TRUE")
@@ -85,20 +86,12 @@ def _dispatch(argv: list[str]) -> int:
 
         print(version_line())
         return 0
-    if command in UNPATCHED:
-        return _run(UNPATCHED[command], argv)
-    _patch()
-    return _run(PATCHED.get(command, DAEMON), argv)
+    if command in PATCHED:
+        from ccproxy_lib.front.patch import patch
 
-
-def _patch() -> None:
-    """Make sockets and sleeping cooperative; nothing else of the library waits in here."""
-    import gevent
-    from gevent import monkey
-
-    gevent.config.track_greenlet_tree = False
-    monkey.patch_socket(dns=False)
-    monkey.patch_time()
+        patch()
+        return _run(PATCHED[command], argv)
+    return _run(UNPATCHED.get(command, DAEMON), argv)
 
 
 def _run(module: str, arguments: list[str]) -> int:

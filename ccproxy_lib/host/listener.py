@@ -1,4 +1,4 @@
-"""The socket that clients connect to: where it is, binding it, and leaving no trace.
+"""The socket that clients connect to: where it is, making it, and leaving no trace.
 
 A socket file that somebody listens on, or a file that is no socket, is never
 touched; only the remains of a daemon that is gone are replaced.
@@ -7,9 +7,11 @@ touched; only the remains of a daemon that is gone are replaced.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import socket
 import stat
+import time
 from pathlib import Path
 
 from ccproxy_lib.errors import StartError, UsageError
@@ -19,6 +21,9 @@ SOCKET_MODE = 0o660
 DIRECTORY_MODE = 0o750
 MAX_PATH_BYTES = 107
 BACKLOG = 512
+# How long another daemon that starts in the same directory may take over it.
+LOCK_PATIENCE_S = 5.0
+LOCK_RETRY_S = 0.01
 _SCHEME = "unix://"
 
 
@@ -30,27 +35,16 @@ def path_of_uri(uri: str) -> str:
     return path
 
 
-def uri_of_path(path: str) -> str:
-    """Return the URI that clients are told."""
-    return _SCHEME + os.path.abspath(path)
-
-
 class Listener:
-    """A bound and listening Unix socket that removes its file when closed.
+    """A listening Unix socket at ``path``, an absolute path, which clients know as ``uri``.
 
-    Raises StartError, one sentence, if it cannot listen at ``path``.
+    This one belongs to whoever has made it: its file stays when it is closed.
     """
 
-    def __init__(self, path: str) -> None:
-        length = len(os.fsencode(path))
-        if length > MAX_PATH_BYTES:
-            raise StartError(f"socket path too long {length} (max {MAX_PATH_BYTES})")
+    def __init__(self, listening: socket.socket, path: str) -> None:
+        self.socket = listening
         self.path = path
-        self.uri = uri_of_path(path)
-        _make_directory(Path(path).parent)
-        _remove_remains(path)
-        self.socket = _bind(path)
-        self._identity = _identity(path)
+        self.uri = _SCHEME + path
 
     @property
     def gid(self) -> int | None:
@@ -61,22 +55,102 @@ class Listener:
             return None
 
     def close(self) -> None:
+        """Close the socket."""
+        self.socket.close()
+
+
+class BoundListener(Listener):
+    """A socket of our own making, whose file is removed when it is closed.
+
+    Its file appears when it listens already, so who sees it can connect.
+    Raises StartError, one sentence, if it cannot listen at ``path``.
+    """
+
+    def __init__(self, path: str) -> None:
+        length = len(os.fsencode(path))
+        if length > MAX_PATH_BYTES:
+            raise StartError(f"socket path too long {length} (max {MAX_PATH_BYTES})")
+        # The working directory may change.
+        path = os.path.abspath(path)
+        _make_directory(Path(path).parent)
+        super().__init__(_claim(path), path)
+        self._identity = _identity(path)
+
+    def close(self) -> None:
         """Close the socket and unlink its file, unless another one has taken its place."""
         # In this order, as nobody takes a live socket for remains and replaces it meanwhile.
         if self._identity and _identity(self.path) == self._identity:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
-        self.socket.close()
+        self._identity = None
+        super().close()
 
 
-def _make_directory(directory: Path) -> None:
+def _claim(path: str) -> socket.socket:
+    """Return a socket that listens at ``path``; StartError if the place is somebody else's."""
+    directory = _open_directory(path)
     try:
-        # One by one: a mode given to mkdir does not count for the parents that it makes.
-        missing = [each for each in (directory, *directory.parents) if not each.exists()]
-        for each in reversed(missing):
-            each.mkdir(DIRECTORY_MODE, exist_ok=True)
+        _lock(directory, path)
+        _remove_remains(path)
+        return _listen(path, _hidden_address(path, directory))
     except OSError as error:
-        raise StartError(f"cannot create the directory {directory}: {error.strerror}") from None
+        raise StartError(f"cannot listen on {path}: {error.strerror}") from None
+    finally:
+        os.close(directory)  # and with it goes the lock
+
+
+def _open_directory(path: str) -> int:
+    try:
+        return os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise StartError(f"cannot look at {path}: {error.strerror}") from None
+
+
+def _lock(directory: int, path: str) -> None:
+    """Keep off another daemon, which could take us for the remains that both have seen."""
+    give_up_s = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            return fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > give_up_s:
+                raise StartError(
+                    f"another program has locked the directory of {path}: stop that program,"
+                    " or use another path"
+                ) from None
+        time.sleep(LOCK_RETRY_S)
+
+
+def _hidden_address(path: str, directory: int) -> str:
+    """Return where to bind; it is what tools show as the socket's address."""
+    unique = os.urandom(4).hex()
+    telling = f"{path}.{unique}"
+    return telling if _fits(telling) else f"/proc/self/fd/{directory}/.{unique}"
+
+
+def _listen(path: str, hidden: str) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _bind(listening, hidden)
+        try:
+            listening.listen(BACKLOG)
+            # Unlike a rename, a link never takes the place of another file.
+            os.link(hidden, path)
+        finally:
+            os.unlink(hidden)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _bind(listening: socket.socket, address: str) -> None:
+    # The mode must hold from the first moment on, so it can't be set after bind.
+    umask = os.umask(0o777 & ~SOCKET_MODE)
+    try:
+        listening.bind(address)
+    finally:
+        os.umask(umask)
 
 
 def _remove_remains(path: str) -> None:
@@ -84,8 +158,6 @@ def _remove_remains(path: str) -> None:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
         return
-    except OSError as error:
-        raise StartError(f"cannot look at {path}: {error.strerror}") from None
     if not stat.S_ISSOCK(mode):
         raise StartError(f"{path} exists and is no socket: remove it, or use another path")
     if _is_live(path):
@@ -97,31 +169,34 @@ def _remove_remains(path: str) -> None:
 
 
 def _is_live(path: str) -> bool:
+    """Whether somebody listens on a socket's file."""
+    file = os.open(path, os.O_PATH | os.O_NOFOLLOW)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
-            probe.connect(path)
+            probe.connect(path if _fits(path) else f"/proc/self/fd/{file}")
         except (ConnectionRefusedError, FileNotFoundError):
             return False
         except OSError:
             # A full backlog, or a socket that we may not talk to, has an owner.
             return True
+        finally:
+            os.close(file)
         return True
 
 
-def _bind(path: str) -> socket.socket:
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # The mode must hold from the first moment on, so it can't be set after bind.
-    umask = os.umask(0o777 & ~SOCKET_MODE)
+def _fits(path: str) -> bool:
+    return len(os.fsencode(path)) <= MAX_PATH_BYTES
+
+
+def _make_directory(directory: Path) -> None:
     try:
-        listening.bind(path)
-        listening.listen(BACKLOG)
+        # One by one: a mode given to mkdir does not count for the parents that it makes.
+        missing = [each for each in (directory, *directory.parents) if not each.exists()]
+        for each in reversed(missing):
+            each.mkdir(DIRECTORY_MODE, exist_ok=True)
     except OSError as error:
-        listening.close()
-        raise StartError(f"cannot listen on {path}: {error.strerror}") from None
-    finally:
-        os.umask(umask)
-    return listening
+        raise StartError(f"cannot create the directory {directory}: {error.strerror}") from None
 
 
 def _identity(path: str) -> tuple[int, int] | None:

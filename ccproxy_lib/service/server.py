@@ -8,6 +8,8 @@ import logging
 import signal
 import socket
 import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import gevent
 from gevent.event import Event
@@ -42,14 +44,33 @@ PROTOCOLS: Protocols = {
     Generation.V2: Protocol2,
 }
 
+# What ends the daemon in order.
+ENDING = (signal.SIGTERM, signal.SIGINT)
+
 log = logging.getLogger(__name__)
+
+
+class Report(Protocol):
+    """To somebody outside who wants to know how the daemon is; nothing of it may wait."""
+
+    def serving(self, status: Callable[[], str]) -> None:
+        """The socket answers; ``status`` returns one line that says what is going on."""
+
+    def stopping(self) -> None:
+        """The daemon is about to end."""
+
+
+def hold_signals() -> None:
+    """Let no signal end the daemon in its own way, until :meth:`Daemon.run` looks after them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
 
 
 class Daemon:
     """One proxy on one socket.
 
     In pod mode it serves one VM and ends when that is unregistered and its last
-    session has drained.  Without ``ksm`` it leaves KSM alone.
+    session has drained.  Without ``ksm`` it leaves KSM alone.  ``reports`` are
+    told how it is.
     """
 
     def __init__(
@@ -58,8 +79,10 @@ class Daemon:
         limits: Limits,
         pod: bool = False,
         ksm: KsmTuner | None = None,
+        reports: Iterable[Report] = (),
     ) -> None:
         self._listener = listener
+        self._reports = tuple(reports)
         if pod:
             limits = dataclasses.replace(limits, max_vms=1)
         self._limits = limits
@@ -77,17 +100,28 @@ class Daemon:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, or the end of the pod; then stop in order."""
-        gevent.signal_handler(signal.SIGTERM, self._stopping.set)
-        gevent.signal_handler(signal.SIGINT, self._stopping.set)
+        for number in ENDING:
+            gevent.signal_handler(number, self._stopping.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         gevent.signal_handler(signal.SIGUSR1, log_greenlets)
         if self._ksm is not None:
             self._ksm.start()
         self._server.start()
         gevent.spawn(self._collect_garbage)
         self.proxy.hub_lag.start()
+        gevent.spawn(self._report)
         log.info("listening", extra=tags(path=self._listener.path))
         self._stopping.wait()
         self._stop()
+
+    def _report(self) -> None:
+        """Tell that we serve; a greenlet, so that it is the hub that serves already."""
+        for report in self._reports:
+            report.serving(self._status)
+
+    def _status(self) -> str:
+        vms, clients = len(self.proxy.links), len(self.proxy.clients)
+        return f"{vms} VM{'s'[: vms != 1]}, {clients} client{'s'[: clients != 1]}"
 
     def _serve(self, client: socket.socket, address: object) -> None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, CLIENT_SEND_BUFFER_BYTES)
@@ -106,6 +140,8 @@ class Daemon:
     def _stop(self) -> None:
         """Accept no more, let the answers in flight go out, and cut off what is stuck."""
         log.info("stopping")
+        for report in self._reports:
+            report.stopping()
         if self._ksm is not None:
             self._ksm.stop()  # first, in case that we are not given the time for the rest
         deadline_s = time.monotonic() + self._limits.shutdown_timeout_s

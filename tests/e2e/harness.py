@@ -46,14 +46,14 @@ def exclusive(directory: Path):
 
 
 class Program:
-    """A process of ours, with its error output in a file."""
+    """A process of ours, with its error output in a file; ``before`` is a program that runs it."""
 
-    def __init__(self, directory: Path, name: str, *arguments: str, env=None, **options):
+    def __init__(self, directory: Path, name: str, *arguments: str, before=(), env=None, **options):
         self.log_path = directory / f"{name}.log"
         self._log_begin = 0
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ccproxy_lib", *arguments],
+                [*before, sys.executable, "-m", "ccproxy_lib", *arguments],
                 cwd=TOP,
                 env=os.environ | (env or {}),
                 stdin=subprocess.DEVNULL,

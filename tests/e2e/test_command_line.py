@@ -374,6 +374,16 @@ def test_signals_end_it_in_order(start, path, number):
     assert not path.exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_as_soon_as_its_file_is_there(path, number):
+    program = subprocess.Popen([*PROGRAM, "-ksm", "initial", "-socket-path", str(path)], cwd=TOP)
+    while not path.exists():
+        assert program.poll() is None
+    program.send_signal(number)
+    assert program.wait(PATIENCE_S) == 0
+    assert os.listdir(path.parent) == []
+
+
 def test_it_ends_in_order_with_clients_there(start, path):
     daemon = start()
     with Client(str(path)) as client:

@@ -1,0 +1,50 @@
+"""Putting the daemon together from its settings, and running it to its end.
+
+Behind the patch: this is where gevent is loaded.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from ccproxy_lib.front.settings import Settings
+from ccproxy_lib.host import ksm, logs, syslog
+from ccproxy_lib.host.listener import DEFAULT_PATH, BoundListener, Listener
+from ccproxy_lib.service.ksm import KsmTuner
+from ccproxy_lib.service.server import Daemon, Report, hold_signals
+
+if TYPE_CHECKING:
+    from ccproxy_lib.host.activation import Passed
+    from ccproxy_lib.host.notify import Manager
+
+
+def serve(settings: Settings, passed: Passed | None, manager: Manager | None) -> None:
+    """Serve until the end, with what the service manager has given us; raises StartError."""
+    # An end before the daemon looks after signals would leave the socket's file.
+    hold_signals()
+    with closing(_listener(settings.path, passed)) as listener:
+        logs.set_up(settings.log_level, syslog_path=syslog.DEFAULT_PATH if settings.pod else None)
+        tuner = None if settings.pod else _tuner(settings, listener.path)
+        Daemon(listener, settings.limits, settings.pod, tuner, _reports(manager)).run()
+
+
+def _listener(path: str | None, passed: Passed | None) -> Listener:
+    if passed is None or passed.clients is None:
+        return BoundListener(path or DEFAULT_PATH)
+    from ccproxy_lib.host.activation import activated_listener
+
+    return activated_listener(passed.clients, path)
+
+
+def _tuner(settings: Settings, socket_path: str) -> KsmTuner:
+    files = ksm.Ksm(settings.ksm_root, socket_path + ksm.MEMORY_SUFFIX)
+    return KsmTuner(settings.ksm_mode, files)
+
+
+def _reports(manager: Manager | None) -> list[Report]:
+    if manager is None:
+        return []
+    from ccproxy_lib.service.notify import ManagerReport
+
+    return [ManagerReport(manager)]

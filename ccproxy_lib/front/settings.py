@@ -1,0 +1,20 @@
+"""What the command line comes to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ccproxy_lib.state.ksm import Mode
+from ccproxy_lib.state.limits import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that a daemon can be told; ``path`` is None where nobody has named a socket."""
+
+    path: str | None
+    pod: bool
+    log_level: int
+    ksm_mode: Mode
+    ksm_root: str
+    limits: Limits
