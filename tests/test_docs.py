@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ccproxy_lib.front import daemon
+from ccproxy_lib.front import daemon, entry
 from ccproxy_lib.front.limit_flags import LIMIT_FLAGS
 from ccproxy_lib.state.limits import Limits
 from ccproxy_lib.state.session import TRANSITIONS, Event, State
@@ -184,6 +184,56 @@ def test_the_flags_are_those_of_the_code() -> None:
     told = {row[0].strip("`-"): row[1] != "none" for row in rows}
     wanted = {name: value for name, value in daemon.FLAGS.items() if name not in LIMIT_FLAGS}
     assert told | {"h": False} == wanted
+
+
+# ---- the man page
+
+
+def flags_of_help(text: str) -> list[str]:
+    """The flags in a help text, in its order, as they stand at the beginnings of lines."""
+    columns = re.findall(r"^ {2,4}(-\S.*?)(?:  |$)", text, re.M)
+    return [word for column in columns for word in re.findall(r"(?<![\w-])-{1,2}[\w-]+", column)]
+
+
+def flags_of_man(text: str) -> list[str]:
+    """The flags that have an entry in a part of the man page, with their dashes."""
+    entries = re.findall(r"^\.It (Fl .*)$", text, re.M)
+    return [f"-{name}" for entry in entries for name in re.findall(r"\bFl (-?\w[\w-]*)", entry)]
+
+
+def test_the_man_page_has_the_daemons_flags() -> None:
+    told = read("docs/cc-proxy.8").partition(".Ss Commands\n")[0]
+    wanted = [flag.replace("--", "-") for flag in flags_of_help(daemon.__doc__)]
+    assert flags_of_man(told) == wanted
+    for flag in wanted:
+        takes_value = re.search(rf"^  -{flag} [A-Z]", daemon.__doc__, re.M) is not None
+        assert (f".It Fl {flag[1:]} Ar " in told) == takes_value, flag
+
+
+@pytest.mark.parametrize("command", sorted({**entry.UNPATCHED, **entry.PATCHED}))
+def test_the_man_page_has_the_commands_flags(command: str) -> None:
+    module = {**entry.UNPATCHED, **entry.PATCHED}[command]
+    source = TOP / (module.replace(".", "/") + ".py")
+    if not source.exists():
+        source = source.with_suffix("") / "__init__.py"
+    wanted = flags_of_help(source.read_text(encoding="utf-8"))
+    commands = read("docs/cc-proxy.8").partition(".Ss Commands\n")[2]
+    match = re.search(rf"^\.It Nm Cm {command}\b.*?(?=^\.It Nm Cm |^\.Sh )", commands, re.M | re.S)
+    assert match, "the command has no entry"
+    assert flags_of_man(match[0]) == wanted
+    # And one in the synopsis.
+    assert re.search(rf"^\.Nm\n\.Cm {command}$", read("docs/cc-proxy.8"), re.M)
+
+
+def test_the_man_page_tells_the_same_defaults() -> None:
+    text = read("docs/cc-proxy.8")
+    for flag, (field, parse) in LIMIT_FLAGS.items():
+        match = re.search(rf"^\.It Fl {flag} .*\n(?:[^.].*\n)+?\.Bq (\S+) \.$", text, re.M)
+        assert match, flag
+        assert parse(match[1]) == getattr(Limits(), field), flag
+
+
+# ---- the protocol
 
 
 @pytest.mark.parametrize(
