@@ -10,9 +10,33 @@ empty :=
 space := $(empty) $(empty)
 TOX := PATH="$(subst $(space),,$(PYENV_BINS:=:))$$PATH" $(VENV_PYTHON) -m tox
 
+# Where make install puts things: name any of them on the command line. DESTDIR goes
+# before all of them, for packages. With NO_DEPS=1 the program uses the packages that
+# PYTHON has, otherwise it gets its own.
+DESTDIR :=
+NO_DEPS :=
+PREFIX := /usr
+BINDIR = $(PREFIX)/bin
+LIBDIR = $(PREFIX)/lib
+LIBEXECDIR = $(PREFIX)/libexec
+DATADIR = $(PREFIX)/share
+MANDIR = $(DATADIR)/man
+DOCDIR = $(DATADIR)/doc/cc-proxy
+COMPLETIONSDIR = $(DATADIR)/bash-completion/completions
+SYSCONFDIR := /etc
+LOCALSTATEDIR := /var
+RUNDIR := /run
+# Empty ones are left out. What pkg-config says is for /usr only.
+PKG_CONFIG = $(if $(filter /usr,$(PREFIX)),$(shell pkg-config --variable=$1 systemd 2>/dev/null))
+UNITDIR = $(or $(call PKG_CONFIG,systemdsystemunitdir),$(PREFIX)/lib/systemd/system)
+TMPFILESDIR = $(if $(UNITDIR),$(or $(call PKG_CONFIG,tmpfilesdir),$(PREFIX)/lib/tmpfiles.d))
+OPENRCDIR = $(if $(wildcard /sbin/openrc-run),$(SYSCONFDIR)/init.d)
+PLACES := DESTDIR BINDIR LIBDIR LIBEXECDIR DATADIR MANDIR DOCDIR COMPLETIONSDIR SYSCONFDIR \
+    LOCALSTATEDIR RUNDIR UNITDIR TMPFILESDIR OPENRCDIR NO_DEPS
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types format fuzz soak clean
+.PHONY: help demo test lint types format fuzz soak install uninstall dist clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +62,18 @@ fuzz: $(VENV)/.with-tox ## fuzz everything for about 20 s; see docs/FUZZING.md f
 
 soak: $(VENV)/.with-runtime ## load a daemon with all there is, MINUTES=1, perhaps SEED=...
 	$(VENV_PYTHON) tests/soak.py $(or $(MINUTES),1) $(SEED)
+
+install: ## install program, units, man page and more; DESTDIR=, PREFIX=... as above
+	@$(PYTHON) install.py install $(foreach name,$(PLACES),'$(name)=$($(name))')
+
+uninstall: ## remove all that make install has installed, with the same variables
+	@$(PYTHON) install.py uninstall $(foreach name,$(PLACES),'$(name)=$($(name))')
+
+dist: ## make a tarball of the last commit in dist/, which needs no git
+	@git rev-parse --verify --quiet HEAD >/dev/null || { echo 'make dist: this is no git checkout' >&2; exit 1; }
+	@mkdir -p dist
+	@release=cc-proxy-$$(sed -n 's/^VERSION = "\(.*\)"/\1/p' ccproxy_lib/version.py) && \
+	    git archive --prefix=$$release/ --output=dist/$$release.tar.gz HEAD && echo dist/$$release.tar.gz
 
 clean: ## remove all that these targets and the build tools made
 	rm -rf $(VENV) .tox build dist *.egg-info htmlcov .fuzz .coverage .coverage.*
