@@ -13,6 +13,10 @@ Options:
   --log LEVEL         What to log: debug, info, warn, error, fatal or panic
                       (default: $CC_PROXY_LOG_LEVEL, or warn).
   --v N               The 2.0 way to say it: 1 for info, 2 for debug.
+  --log-format FORMAT
+                      How to write to stderr: text, logfmt or json (default:
+                      text on a terminal, the journal's own fields under systemd,
+                      logfmt elsewhere).
   --uri URI           Serve one VM on this socket, like unix:///run/x/proxy.sock,
                       and end after UnregisterVM.
   --socket-path PATH  Listen on this socket, whatever else is said
@@ -72,6 +76,7 @@ DEFAULT_LEVEL = "warn"
 FLAGS = {
     "log": True,
     "v": True,
+    "log-format": True,
     "uri": True,
     "socket-path": True,
     "ksm": True,
@@ -101,6 +106,7 @@ def _settings(options: Mapping[str, str | None]) -> Settings:
         path=options["--socket-path"] or uri_path,
         pod=uri is not None,
         log_level=_level(options["--log"] or options["--v"]),
+        log_format=logs.parse_format(options["--log-format"]),
         ksm_mode=_ksm_mode(options["--ksm"]),
         ksm_root=options["--ksm-root"] or ksm.DEFAULT_ROOT,
         limits=parse_limits(options),

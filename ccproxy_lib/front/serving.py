@@ -24,7 +24,11 @@ def serve(settings: Settings, passed: Passed | None, manager: Manager | None) ->
     # An end before the daemon looks after signals would leave the socket's file.
     hold_signals()
     with closing(_listener(settings.path, passed)) as listener:
-        logs.set_up(settings.log_level, syslog_path=syslog.DEFAULT_PATH if settings.pod else None)
+        logs.set_up(
+            settings.log_level,
+            syslog_path=syslog.DEFAULT_PATH if settings.pod else None,
+            line_format=settings.log_format,
+        )
         tuner = None if settings.pod else _tuner(settings, listener.path)
         Daemon(listener, settings.limits, settings.pod, tuner, _reports(manager)).run()
 

@@ -10,11 +10,16 @@ from ccproxy_lib.state.limits import Limits
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All that a daemon can be told; ``path`` is None where nobody has named a socket."""
+    """All that a daemon can be told.
+
+    ``path`` is None where nobody has named a socket, ``log_format`` where nobody has
+    said how the log should look.
+    """
 
     path: str | None
     pod: bool
     log_level: int
+    log_format: str | None
     ksm_mode: Mode
     ksm_root: str
     limits: Limits

@@ -1,20 +1,22 @@
-"""The daemon's log: its levels, its fields and its two looks.
+"""The daemon's log: its levels, its fields, and where its lines go.
 
-On a terminal lines are for eyes and in colour; elsewhere they are logfmt
-(``time=... level=... msg=... key=value``), as the original's are.
+On a terminal they are text for eyes, in colour; under systemd entries of the
+journal, with fields; elsewhere logfmt (``time=... level=... msg=... key=value``),
+as the original's are.
 """
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 import sys
-import time
 from typing import IO, Any
 
-from ccproxy_lib.errors import CommandError, UsageError
-from ccproxy_lib.host.log_control import MAX_IDS, LevelFilter
-from ccproxy_lib.host.syslog import SyslogHandler
+from ccproxy_lib.errors import UsageError
+from ccproxy_lib.host.line_writer import LineHandler, LineWriter
+from ccproxy_lib.host.log_control import Levels
+from ccproxy_lib.host.log_formats import FORMATS, JsonFormatter, LogfmtFormatter, TextFormatter
+from ccproxy_lib.host.syslog import SyslogHandler, severity
 
 LEVELS = {
     "debug": logging.DEBUG,
@@ -30,20 +32,9 @@ LEVELS = {
     "2": logging.DEBUG,
 }
 ROOT = "ccproxy_lib"
+JOURNAL_PATH = "/run/systemd/journal/socket"
 
-_LEVEL_WORDS = {
-    logging.DEBUG: "debug",
-    logging.INFO: "info",
-    logging.WARNING: "warning",
-    logging.ERROR: "error",
-    logging.CRITICAL: "fatal",
-}
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._/@:+,")
-
-_wanted = LevelFilter(logging.WARNING)
-
-# What a terminal might obey.  JSON leaves the second half as it is.
-_CONTROL = {code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+_levels = Levels(logging.getLogger(ROOT))
 
 
 def parse_level(text: str) -> int:
@@ -56,116 +47,151 @@ def parse_level(text: str) -> int:
         ) from None
 
 
+def parse_format(text: str | None) -> str | None:
+    """Return the format of a name, in any case; UsageError if there is none."""
+    if text is None or text.lower() in FORMATS:
+        return text and text.lower()
+    raise UsageError(f"unknown log format '{text}': use text, logfmt or json")
+
+
 def tags(**fields: Any) -> dict[str, dict[str, Any]]:
     """Return the ``extra`` of a log call: fields such as vm, container, client."""
     return {"fields": fields}
 
 
-def set_up(level: int, stream: IO[str] | None = None, syslog_path: str | None = None) -> None:
-    """Send the package's log to ``stream`` (stderr by default), and to a syslog socket if given."""
-    target = stream or sys.stderr
-    handler = logging.StreamHandler(target)
-    handler.setFormatter(_terminal_formatter() if target.isatty() else LogfmtFormatter())
-    logger = logging.getLogger(ROOT)
-    logger.handlers[:] = [handler]
-    logger.propagate = False
-    handler.addFilter(_wanted)
-    _wanted.raised.clear()
-    set_level(level)
-    if syslog_path is not None:
-        _add_syslog(logger, syslog_path)
+# ---- levels
 
 
-def set_level(level: int) -> None:
-    """Log what is at least of ``level`` from now on."""
-    _wanted.level = level
-    _apply()
+def set_level(level: int | str) -> None:
+    """Set the level of the whole log; UsageError for an unknown name."""
+    _levels.set_base(_level(level))
 
 
-def set_level_for(id: str, level: int | None) -> None:
-    """Log more of what concerns the VM or container ``id``; None takes that back.
+def set_level_for(id: str, level: int | str | None) -> None:
+    """Log more of one VM or container, None to take that back.
 
-    Raises CommandError if that is done for too many already.
+    Raises UsageError for an unknown name, CommandError if too many have such a level.
     """
-    if level is None:
-        _wanted.raised.pop(id, None)
-    elif id not in _wanted.raised and len(_wanted.raised) >= MAX_IDS:
-        raise CommandError(
-            f"the log level is set for {MAX_IDS} VMs and containers already: take one back first"
-        )
-    else:
-        _wanted.raised[id] = level
-    _apply()
+    _levels.set_own(id, None if level is None else _level(level))
 
 
 def level_name() -> str:
-    """Return the name of the level that counts for everything."""
-    return _LEVEL_WORDS.get(_wanted.level, str(_wanted.level))
+    """Return the level of the whole log, as ``-log`` takes it."""
+    return next(name for name, level in LEVELS.items() if level >= _levels.base)
 
 
-def _apply() -> None:
-    logging.getLogger(ROOT).setLevel(_wanted.lowest)
+def wants(level: int, *ids: str) -> bool:
+    """Whether records of a level are wanted that concern these VMs or containers."""
+    return _levels.wants(level, *ids)
+
+
+def _level(level: int | str) -> int:
+    return parse_level(level) if isinstance(level, str) else level
+
+
+# ---- where it goes
+
+
+def set_up(
+    level: int,
+    stream: IO[str] | None = None,
+    syslog_path: str | None = None,
+    *,
+    line_format: str | None = None,
+    detached: bool = False,
+    journal_path: str = JOURNAL_PATH,
+) -> None:
+    """Send the package's log to ``stream`` (stderr by default), and to a syslog socket if given.
+
+    If stderr leads to the journal, and no format is asked for, entries with fields
+    go there instead.  ``detached`` is for a daemon whose stderr nobody reads: its
+    log goes to the journal, where there is one, and to syslog.
+    """
+    logger = logging.getLogger(ROOT)
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+        handler.close()
+    logger.propagate = False
+    _levels.forget_own()
+    set_level(level)
+    if detached:
+        main = _journal_handler(journal_path)
+    else:
+        main = _stream_handler(stream or sys.stderr, line_format, journal_path)
+    if main is not None:
+        _add(logger, main)
+    has_journal = hasattr(main, "fallback")
+    if syslog_path is not None and not (has_journal and _is_beside(syslog_path, journal_path)):
+        _add_syslog(logger, syslog_path)
+
+
+def writer() -> LineWriter | None:
+    """Return what writes to stderr, if that may have to wait for its reader."""
+    for handler in logging.getLogger(ROOT).handlers:
+        lines = getattr(handler, "fallback", handler)
+        if isinstance(lines, LineHandler):
+            return lines.writer
+    return None
+
+
+def _add(logger: logging.Logger, handler: logging.Handler) -> None:
+    handler.addFilter(_levels.filter)
+    logger.addHandler(handler)
+
+
+def _stream_handler(stream: IO[str], line_format: str | None, journal_path: str) -> logging.Handler:
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # a stream in memory, or one that is closed
+        handler: logging.Handler = logging.StreamHandler(stream)
+    else:
+        if line_format is None and (journal := _journal_behind(descriptor, journal_path)):
+            return journal
+        handler = LineHandler(descriptor)
+    handler.setFormatter(_formatter(line_format, stream.isatty()))
+    return handler
+
+
+def _formatter(line_format: str | None, terminal: bool) -> logging.Formatter:
+    if line_format == "json":
+        return JsonFormatter()
+    if line_format == "text" or (line_format is None and terminal):
+        return TextFormatter(coloured=terminal)
+    return LogfmtFormatter()
+
+
+def _journal_behind(descriptor: int, path: str) -> logging.Handler | None:
+    """Return the way to the journal if that is where a descriptor leads."""
+    stream = os.environ.get("JOURNAL_STREAM")
+    if not stream:
+        return None
+    from ccproxy_lib.host.journal import JournalHandler, leads_to_journal
+
+    if not leads_to_journal(descriptor, stream):
+        return None
+    # systemd takes the number for the priority of the line.
+    lines = LineHandler(descriptor, prefix=lambda level: f"<{severity(level)}>")
+    lines.setFormatter(LogfmtFormatter(timed=False))
+    return JournalHandler(path, lines)
+
+
+def _journal_handler(path: str) -> logging.Handler | None:
+    """Return the way to the journal if there is one."""
+    if not os.path.exists(path):
+        return None
+    from ccproxy_lib.host.journal import JournalHandler
+
+    return JournalHandler(path)
+
+
+def _is_beside(syslog_path: str, journal_path: str) -> bool:
+    """Whether syslog's socket is one of the journal's, which would get everything twice."""
+    return os.path.dirname(os.path.realpath(syslog_path)) == os.path.dirname(journal_path)
 
 
 def _add_syslog(logger: logging.Logger, path: str) -> None:
     handler = SyslogHandler(path)
     handler.setFormatter(LogfmtFormatter(timed=False))
-    handler.addFilter(_wanted)
-    logger.addHandler(handler)
+    _add(logger, handler)
     if problem := handler.problem():
         logger.warning("no syslog", extra=tags(path=path, reason=problem))
-
-
-class LogfmtFormatter(logging.Formatter):
-    """One line per record: ``time="..." level=info msg="..." vm=c1``.
-
-    ``timed`` is False where the reader notes the time itself.
-    """
-
-    def __init__(self, timed: bool = True) -> None:
-        super().__init__()
-        self._timed = timed
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line; a traceback becomes one quoted field."""
-        pairs: dict[str, Any] = {
-            **({"time": _rfc3339(record.created)} if self._timed else {}),
-            "level": _LEVEL_WORDS.get(record.levelno, "error"),
-            "msg": record.getMessage(),
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            pairs["traceback"] = self.formatException(record.exc_info)
-        return " ".join(f"{name}={_quoted(str(value))}" for name, value in pairs.items())
-
-
-def _terminal_formatter() -> logging.Formatter:
-    import colorlog  # not needed, and so not loaded, where nobody looks
-
-    class TerminalFormatter(colorlog.ColoredFormatter):
-        """A line for eyes: time, level in colour, message, fields."""
-
-        def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
-            # A message may come from a guest's console, and must not play with the terminal.
-            record.message = record.message.translate(_CONTROL)
-            fields = getattr(record, "fields", {})
-            behind = "".join(f" {name}={_quoted(str(value))}" for name, value in fields.items())
-            return super().formatMessage(record) + behind
-
-    return TerminalFormatter(
-        "%(log_color)s%(asctime)s %(levelname)-7s%(reset)s %(message)s", datefmt="%H:%M:%S"
-    )
-
-
-def _rfc3339(created_s: float) -> str:
-    whole = int(created_s)
-    nanoseconds = int((created_s - whole) * 1e9)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{nanoseconds:09d}Z"
-
-
-def _quoted(text: str) -> str:
-    if text and _PLAIN.issuperset(text):
-        return text
-    quoted = json.dumps(text, ensure_ascii=False).translate(_CONTROL)
-    # What is no valid Unicode, like odd bytes of a file name, would fail to be written.
-    return quoted.encode(errors="backslashreplace").decode()

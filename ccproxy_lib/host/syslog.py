@@ -45,7 +45,7 @@ class SyslogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record, or drop it: there is nobody left to tell."""
         try:
-            priority = _FACILITY_DAEMON | _severity(record.levelno)
+            priority = _FACILITY_DAEMON | severity(record.levelno)
             line = f"<{priority}>{IDENT}[{record.process}]: {self.format(record)}"
             self._socket.sendto(line.encode(), self._path)
         except OSError:
@@ -65,8 +65,9 @@ def _datagram_socket() -> socket.socket:
     return datagrams
 
 
-def _severity(level: int) -> int:
-    for least, severity in _SEVERITIES:
+def severity(level: int) -> int:
+    """Return what syslog and the journal call a level."""
+    for least, number in _SEVERITIES:
         if level >= least:
-            return severity
+            return number
     return _SEVERITY_DEBUG

@@ -18,6 +18,7 @@ from gevent.util import format_run_info
 
 from ccproxy_lib.host.listener import Listener
 from ccproxy_lib.host.logs import tags
+from ccproxy_lib.service import log_pump
 from ccproxy_lib.service.accepting import AcceptingServer
 from ccproxy_lib.service.clients import Clients
 from ccproxy_lib.service.connection import Protocols
@@ -100,6 +101,7 @@ class Daemon:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, or the end of the pod; then stop in order."""
+        log_pump.start()
         for number in ENDING:
             gevent.signal_handler(number, self._stopping.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)

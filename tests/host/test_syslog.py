@@ -110,9 +110,15 @@ def test_a_full_syslog_is_not_waited_for(syslogd, set_up, capsys):
 
 def test_a_record_too_long_for_a_datagram_is_dropped(syslogd, set_up):
     set_up()
-    log.info("x" * (16 << 20))
+    log.info("long", extra=logs.tags(**{f"field{number}": "x" * 8000 for number in range(1000)}))
     log.info("next")
     assert b"msg=next" in syslogd.recv(1 << 16)
+
+
+def test_a_long_message_is_cut_and_comes(syslogd, set_up):
+    set_up()
+    log.info("x" * (16 << 20))
+    assert b"xxx... (16777216 characters)" in syslogd.recv(1 << 16)
 
 
 def test_a_record_that_cannot_be_written_hurts_nobody(syslogd, set_up, capsys):
