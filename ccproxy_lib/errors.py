@@ -13,6 +13,8 @@
     |   +-- AgentError       the agent answered ERROR
     |   +-- VmGone           the VM went away meanwhile
     +-- ProxyError           in the client: the proxy refuses, or is not there
+        +-- ProxyLost        ... there is no proxy, or no longer
+        +-- ProxyTimeout     ... it did not answer in time
 
 Each greenlet has one place that catches them.  Anything else that arrives
 there is a bug of ours and the only thing that is logged with a traceback.
@@ -106,3 +108,11 @@ class VmGone(CommandError):
 
 class ProxyError(CCProxyError):
     """In the client: the proxy's answer is an error, or there is no proxy to answer."""
+
+
+class ProxyLost(ProxyError):
+    """In the client: nobody listens there, or the connection has ended."""
+
+
+class ProxyTimeout(ProxyError):
+    """In the client: the deadline of a call has passed; what it asked for may still happen."""

@@ -1,37 +1,97 @@
-"""A client's connection to the proxy: commands out, answers and frames in."""
+"""A client's connection to the proxy: commands out, answers and other frames in.
+
+Nobody reads in the background: **whoever waits reads**.  One of the threads that
+wait for something takes the socket, hands each frame that comes to whom it is
+for, and wakes the others; when it has what it waited for, another one goes on.
+So there is no thread to start, to stop or to leak, an idle client costs nothing,
+and what nobody waits for stays in the socket, where the proxy notices it.
+
+Where gevent has patched sockets and threads, greenlets may do what threads do
+here.  Where it has patched sockets alone, a connection is for one greenlet.
+"""
 
 from __future__ import annotations
 
+import json
 import socket
+import threading
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-from ccproxy_lib.errors import ProtocolError, ProxyError
-from ccproxy_lib.wire import frames, json
-from ccproxy_lib.wire.frames import Command, Frame, FrameParser, Type
+from ccproxy_lib.client.address import DEFAULT_PATH, path_of
+from ccproxy_lib.client.deadline import Deadline
+from ccproxy_lib.errors import ProtocolError, ProxyError, ProxyLost, ProxyTimeout
+from ccproxy_lib.wire import frames
+from ccproxy_lib.wire.frames import Frame, FrameParser, Type
 
-READ_BYTES = 65536
+# Longer than the proxy itself may take: its own errors say more than ours.
+DEFAULT_TIMEOUT_S = 90.0
+MAX_PAYLOAD_BYTES = 64 << 20
+READ_BYTES = 256 * 1024
+# How long to look for the reason when the proxy takes no more.
+LAST_WORDS_S = 1.0
 
 ConnectionT = TypeVar("ConnectionT", bound="Connection")
+T = TypeVar("T")
+
+
+class Call:
+    """A command that is on its way; ``answer`` is its response once that has come."""
+
+    __slots__ = ("answer", "on_answer", "opcode")
+
+    def __init__(self, opcode: int, on_answer: Callable[[Call], None] | None = None) -> None:
+        self.opcode = opcode
+        self.answer: Frame | None = None
+        self.on_answer = on_answer
+
+    def result(self) -> bytes:
+        """Return the answer's payload; ProxyError with the proxy's text if it is a refusal."""
+        assert self.answer is not None
+        payload = bytes(self.answer.payload)
+        if self.answer.error:
+            raise ProxyError(_message(payload))
+        return payload
 
 
 class Connection:
-    """One connection, for one thread.
+    """One connection, which any number of threads may use at once.
 
-    ``path`` is the proxy's socket, ``timeout_s`` how long a call may take.
-    Raises ProxyError, one sentence, if nobody listens there.
+    ``address`` is a path or a ``unix://`` URI, ``timeout_s`` how many seconds a
+    call may take that is not told otherwise, None for as long as it takes.
+
+    ``take`` gets the frames that answer nothing, and ``room`` says whether it
+    has room for more; both are called under the lock of ``turn``, which
+    connections that follow each other may share.
+
+    Raises ProxyLost if nobody listens there.  It is a context manager that
+    closes the connection.
     """
 
-    def __init__(self, path: str, timeout_s: float | None = 60.0) -> None:
-        self._parser = FrameParser()
-        self._frames: deque[Frame] = deque()
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(timeout_s)
-        try:
-            self.socket.connect(path)
-        except OSError as error:
-            self.socket.close()
-            raise ProxyError(f"cannot connect to the proxy at {path}: {error.strerror}") from None
+    def __init__(
+        self,
+        address: str = DEFAULT_PATH,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        *,
+        take: Callable[[Frame], None] | None = None,
+        room: Callable[[], bool] | None = None,
+        turn: threading.Condition | None = None,
+    ) -> None:
+        self.timeout_s = timeout_s
+        self._take = take or (lambda frame: None)
+        self._room = room or (lambda: True)
+        self._turn = turn or threading.Condition()
+        self._sending = threading.Lock()
+        self._parser = FrameParser(MAX_PAYLOAD_BYTES)
+        self._calls: deque[Call] = deque()
+        self._reading = False
+        self._lost = ""
+        self.closed = False
+        # One for each direction, as a timeout belongs to the object.
+        self._reader = _connect(path_of(address), Deadline(timeout_s))
+        self._writer = self._reader.dup()
 
     def __enter__(self: ConnectionT) -> ConnectionT:
         return self
@@ -40,86 +100,206 @@ class Connection:
         self.close()
 
     def fileno(self) -> int:
-        """Return the socket's descriptor, for select."""
-        return self.socket.fileno()
+        """Return the socket's descriptor, for poll."""
+        return self._reader.fileno()
 
     def close(self) -> None:
-        """Close the connection."""
-        self.socket.close()
+        """Close the connection; whoever waits for something on it gets ProxyLost."""
+        with self._turn:
+            self.closed = True
+            self._lose("the connection is closed")
+        with suppress(OSError):  # it may be over already
+            self._reader.shutdown(socket.SHUT_RDWR)
+        self._reader.close()
+        self._writer.close()
 
-    def send(self, type: Type, opcode: int, payload: bytes = b"") -> None:
-        """Send one frame; ProxyError if the proxy is gone."""
-        try:
-            self.socket.sendall(frames.encode(type, opcode, payload))
-        except OSError as error:
-            raise ProxyError(f"the connection to the proxy is lost: {error.strerror}") from None
+    # ---- commands
 
-    def command(self, command: Command, **members: object) -> None:
-        """Send a command; ``members`` are its payload's, those that are None are left out."""
-        given = {name: value for name, value in members.items() if value is not None}
-        self.send(Type.COMMAND, command, json.dumps(given) if given else b"")
-
-    def call(self, command: Command, **members: object) -> bytes:
+    def call(self, command: int, payload: bytes = b"", timeout_s: float | None = None) -> bytes:
         """Send a command and return its answer's payload.
 
-        Frames that arrive meanwhile are kept for :meth:`receive`.  Raises
-        ProxyError with the proxy's text.
+        ``timeout_s`` overrides the connection's.  Raises ProxyError with the
+        proxy's text if it refuses, ProxyTimeout and ProxyLost.  Behind a
+        timeout the connection lives, and a late answer goes nowhere.
         """
-        self.command(command, **members)
-        kept: list[Frame] = []
-        while (frame := self.receive()).type != Type.RESPONSE:
-            kept.append(frame)
-        self._frames.extendleft(reversed(kept))
-        payload = bytes(frame.payload)
-        if frame.error:
-            raise ProxyError(str(json.parse_object(payload).get("msg", "")))
-        return payload
+        deadline = self.deadline(timeout_s)
+        call = self.begin(command, payload, deadline)
+        self.wait(lambda: call.answer is not None, deadline)
+        return call.result()
 
-    def receive(self) -> Frame:
-        """Return the next frame, waiting for it; ProxyError if the proxy hangs up."""
-        while not self._frames:
-            self._fill()
-        return self._frames.popleft()
+    def begin(
+        self,
+        command: int,
+        payload: bytes,
+        deadline: Deadline,
+        on_answer: Callable[[Call], None] | None = None,
+    ) -> Call:
+        """Send a command without waiting for its answer.
 
-    def pending(self) -> bool:
-        """Whether :meth:`receive` has a frame at hand."""
-        return bool(self._frames)
+        ``on_answer`` is called in the thread that reads the answer.
+        """
+        call = Call(command, on_answer)
+        with self._send_turn(deadline):
+            self._calls.append(call)
+            try:
+                self._send(frames.encode(Type.COMMAND, command, payload), deadline)
+            except ProxyTimeout:
+                self._calls.remove(call)  # nothing of it has been sent
+                raise
+        return call
 
-    def _fill(self) -> None:
+    def send(
+        self, type: Type, opcode: int, payload: bytes = b"", deadline: Deadline | None = None
+    ) -> None:
+        """Send a frame that is not answered; if this raises, it was not sent as a whole."""
+        deadline = deadline or Deadline(None)
+        with self._send_turn(deadline):
+            self._send(frames.encode(type, opcode, payload), deadline)
+
+    def deadline(self, timeout_s: float | None) -> Deadline:
+        """Return the deadline of a call that begins now."""
+        return Deadline(self.timeout_s if timeout_s is None else timeout_s)
+
+    # ---- waiting
+
+    def wait(self, done: Callable[[], T], deadline: Deadline, eager: bool = True) -> T:
+        """Wait until ``done()`` returns something true, and return that; read meanwhile.
+
+        ``done`` is called under the lock.  Unless ``eager``, nothing is read while
+        there is no room.  Raises ProxyTimeout and ProxyLost.
+        """
+        with self._turn:
+            while not (result := done()):
+                if self._lost:
+                    raise ProxyLost(self._lost)
+                if deadline.passed():
+                    raise ProxyTimeout(f"the proxy did not answer within {deadline.timeout_s:g} s")
+                if self._reading or not (eager or self._room()):
+                    self._turn.wait(deadline.left_s())
+                else:
+                    self._read(deadline.left_s())
+            return result
+
+    def read_at_hand(self) -> None:
+        """Take what has come, without waiting; ProxyLost at the connection's end."""
+        with self._turn:
+            if not self._lost and not self._reading:
+                self._read(0.0)
+            if self._lost:
+                raise ProxyLost(self._lost)
+
+    def _read(self, patience_s: float) -> None:
+        """Read once; others may have the lock meanwhile."""
+        self._reading = True
+        self._turn.release()
         try:
-            data = self.socket.recv(READ_BYTES)
-            if not data:
-                raise ProxyError("the proxy has closed the connection")
-            self._frames.extend(self._parser.feed(data))
+            data, end = _receive(self._reader, patience_s)
+        finally:
+            self._turn.acquire()
+            self._reading = False
+            self._turn.notify_all()
+        try:
+            for frame in self._parser.feed(data):
+                self._dispatch(frame._replace(payload=bytes(frame.payload)))
         except ProtocolError as error:
-            raise ProxyError(f"the proxy sent what is no frame: {error}") from None
-        except TimeoutError:
-            raise ProxyError("the proxy did not answer in time") from None
+            self._lose(f"the proxy sent what is no frame: {error}")
+        except ProxyError as error:
+            self._lose(str(error))
+        if end:
+            if (rest := self._parser.abandon()) and rest.type == Type.STREAM:
+                self._take(rest)
+            self._lose(end)
+
+    def _dispatch(self, frame: Frame) -> None:
+        if frame.type != Type.RESPONSE:
+            self._take(frame)
+            return
+        # Answers come in the order of the commands.
+        if not self._calls or self._calls[0].opcode != frame.opcode:
+            raise ProxyError(f"the proxy sent an answer to no command (opcode {frame.opcode})")
+        call = self._calls.popleft()
+        call.answer = frame
+        if call.on_answer:
+            call.on_answer(call)
+
+    def _lose(self, reason: str) -> None:
+        self._lost = self._lost or reason
+        self._turn.notify_all()
+
+    # ---- sending
+
+    @contextmanager
+    def _send_turn(self, deadline: Deadline) -> Iterator[None]:
+        while not self._sending.acquire(timeout=deadline.left_s()):
+            if deadline.passed():
+                raise _not_taken(deadline)
+        try:
+            yield
+        finally:
+            self._sending.release()
+
+    def _send(self, frame: bytes, deadline: Deadline) -> None:
+        if self._lost:
+            raise ProxyLost(self._lost)
+        rest = memoryview(frame)
+        try:
+            while rest:
+                self._writer.settimeout(deadline.left_s())
+                try:
+                    rest = rest[self._writer.send(rest, socket.MSG_NOSIGNAL) :]
+                except TimeoutError:
+                    if deadline.passed():
+                        raise self._stuck(deadline, midway=len(rest) < len(frame)) from None
         except OSError as error:
-            raise ProxyError(f"the connection to the proxy is lost: {error.strerror}") from None
+            raise self._refused(error) from None
+
+    def _stuck(self, deadline: Deadline, midway: bool) -> ProxyError:
+        error = _not_taken(deadline)
+        if not midway:
+            return error
+        with self._turn:  # half a frame spoils all that comes behind it
+            self._lose(str(error))
+        return ProxyLost(str(error))
+
+    def _refused(self, error: OSError) -> ProxyLost:
+        """Read what the proxy has said before it went, so that nothing of it is lost."""
+        with suppress(ProxyError):
+            self.wait(lambda: False, Deadline(LAST_WORDS_S))
+        with self._turn:
+            self._lose(f"the connection to the proxy is lost: {error.strerror}")
+        return ProxyLost(self._lost)
 
 
-class Runtime(Connection):
-    """A runtime's calls; each raises ProxyError with the proxy's text."""
-
-    def register_vm(self, vm_id: str, ctl_path: str, io_path: str, streams: int = 0) -> list[str]:
-        """Register a VM by its agent's sockets; return ``streams`` tokens."""
-        members = {"containerId": vm_id, "ctlSerial": ctl_path, "ioSerial": io_path}
-        return _tokens(self.call(Command.REGISTER_VM, **members, numIOStreams=streams))
-
-    def attach_vm(self, vm_id: str, streams: int = 0) -> list[str]:
-        """Attach to a registered VM; return ``streams`` tokens."""
-        return _tokens(self.call(Command.ATTACH_VM, containerId=vm_id, numIOStreams=streams))
-
-    def unregister_vm(self, vm_id: str) -> None:
-        """Unregister a VM."""
-        self.call(Command.UNREGISTER_VM, containerId=vm_id)
-
-    def hyper(self, name: str, data: object = None, token: str | None = None) -> bytes:
-        """Send an agent command, with a token if it starts a process; return the agent's answer."""
-        tokens = None if token is None else [token]
-        return self.call(Command.HYPER, hyperName=name, tokens=tokens, data=data)
+def _connect(path: str, deadline: Deadline) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.settimeout(deadline.left_s())
+        connection.connect(path)
+    except OSError as error:
+        connection.close()
+        reason = error.strerror or str(error)
+        raise ProxyLost(f"cannot connect to the proxy at {path}: {reason}") from None
+    return connection
 
 
-def _tokens(answer: bytes) -> list[str]:
-    return json.parse_object(answer)["io"]["tokens"] or []
+def _receive(source: socket.socket, patience_s: float) -> tuple[bytes, str]:
+    """Return what has come, maybe nothing, and why there will be no more, if so."""
+    try:
+        source.settimeout(patience_s)
+        data = source.recv(READ_BYTES)
+    except (TimeoutError, BlockingIOError):
+        return b"", ""
+    except OSError as error:
+        return b"", f"the connection to the proxy is lost: {error.strerror}"
+    return data, "" if data else "the proxy has closed the connection"
+
+
+def _not_taken(deadline: Deadline) -> ProxyTimeout:
+    return ProxyTimeout(f"the proxy took nothing within {deadline.timeout_s:g} s")
+
+
+def _message(payload: bytes) -> str:
+    try:
+        return str(json.loads(payload)["msg"])
+    except (ValueError, LookupError, TypeError):
+        return "the proxy refuses without a reason"

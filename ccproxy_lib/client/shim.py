@@ -2,143 +2,325 @@
 
 from __future__ import annotations
 
-import os
-import selectors
+import io
+import json
 import signal
-import socket
+import threading
+import time
 from collections.abc import Callable
-from types import FrameType
-from typing import BinaryIO
+from contextlib import suppress
+from typing import TypeVar
 
-from ccproxy_lib.client.connection import Connection
+from ccproxy_lib.client.address import DEFAULT_PATH
+from ccproxy_lib.client.connection import DEFAULT_TIMEOUT_S, Call, Connection
+from ccproxy_lib.client.deadline import Deadline
+from ccproxy_lib.client.secret import hidden
+from ccproxy_lib.client.streams import OutputReader, Pile, StdinWriter
+from ccproxy_lib.errors import ProxyError, ProxyLost, ProxyTimeout
 from ccproxy_lib.wire.frames import Command, Frame, Notification, Stream, Type
 
-READ = selectors.EVENT_READ
-WRITE = selectors.EVENT_WRITE
+T = TypeVar("T")
 
 # Small enough to fit wherever the kernel calls a socket writable.
 STDIN_BYTES = 32 * 1024
+# A stream that nobody reads stops the other one at this size.
+PILE_BYTES = 1 << 20
+DEFAULT_RECONNECT_S = 10.0
+RETRY_S = 0.1
+# The end of our last connection may not have got about yet.
+STILL_CLAIMED = "token already claimed"
 
 
 class Shim:
-    """The shim of one session, from ConnectShim on.
+    """The shim of one session, from ConnectShim on, for any number of threads.
 
-    Raises ProxyError if the proxy is not there or does not know the token.
+    ``stdin`` is a raw binary file to write to, ``stdout`` and ``stderr`` are
+    buffered ones to read from.  Read both if the process may write to both: of
+    what is not read, 1 MiB is kept, and then the other stream waits, too.
+
+    When the connection is lost, whatever is done next connects again with the
+    token, for ``reconnect_s`` seconds; 0 is not at all.  What is asked for while
+    there is no connection waits for that.
+
+    - Output comes once and in its order.  It is lost if it was on its way to
+      a program that has gone.
+    - Stdin is never sent twice.  What the proxy had not read yet when the
+      connection ended is lost.
+    - A signal whose answer is outstanding may have been delivered or not: its
+      call raises ProxyLost, and it is not sent again.  The last size is.
+    - The exit status comes in any case, as long as the proxy lives.
+
+    ``timeout_s`` is for calls that are not told otherwise, in seconds.  ``pause``
+    waits that many seconds between attempts to connect.  ``sink``, if given, gets
+    all output, as its stream's opcode and bytes in their order, instead of the
+    two files; it must not call the shim.  Raises
+    ProxyLost if the proxy is not there, ProxyError if it does not know the token
+    or another shim holds that.  It is a context manager that closes itself.
     """
 
-    def __init__(self, path: str, token: str) -> None:
-        self._connection = Connection(path)
-        self._connection.call(Command.CONNECT_SHIM, token=token)
-        self._connection.socket.settimeout(None)
+    def __init__(
+        self,
+        address: str = DEFAULT_PATH,
+        token: str = "",
+        *,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        reconnect_s: float = DEFAULT_RECONNECT_S,
+        pause: Callable[[float], object] = time.sleep,
+        sink: Callable[[int, bytes], None] | None = None,
+    ) -> None:
         self.exit_status: int | None = None
+        self._sink = sink
+        self._address = address
+        self._token = token
+        self._timeout_s = timeout_s
+        self._reconnect_s = reconnect_s
+        self._pause = pause
+        self._piles = {Stream.STDOUT: Pile(), Stream.STDERR: Pile()}
+        self._size: tuple[int, int] | None = None
+        self._closed = False
+        self._patience: Deadline | None = None
+        self._restoring = threading.Lock()
+        self._turn = threading.Condition()
+        self.stdin = StdinWriter(self.send_stdin)
+        self.stdout = self._file(Stream.STDOUT)
+        self.stderr = self._file(Stream.STDERR)
+        self._connection = self._connect(timeout_s)
 
     def __enter__(self) -> Shim:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
-
-    def stdin(self, data: bytes) -> None:
-        """Send stdin; empty data closes it."""
-        self._connection.send(Type.STREAM, Stream.STDIN, data)
-
-    def resize(self, columns: int, rows: int) -> None:
-        """Tell the process the terminal's size."""
-        self.signal(signal.SIGWINCH, columns, rows)
-
-    def signal(self, number: int, columns: int | None = None, rows: int | None = None) -> None:
-        """Send a signal, without waiting for the answer."""
-        members = {"signalNumber": int(number)}
-        if columns and rows:
-            members |= {"columns": columns, "rows": rows}
-        self._connection.command(Command.SIGNAL, **members)
-
-    def run(
-        self,
-        source: int | None,
-        stdout: BinaryIO,
-        stderr: BinaryIO,
-        size: Callable[[], tuple[int, int]] | None = None,
-    ) -> int:
-        """Carry streams until the process has ended; return its exit status.
-
-        ``source`` is the descriptor that stdin is read from, if any.  With
-        ``size``, which returns columns and rows, each SIGWINCH becomes a resize.
-        """
-        # poll, unlike epoll, takes regular files: stdin may be one.
-        with selectors.PollSelector() as selector, _Resizes(size is not None) as resizes:
-            selector.register(self._connection, READ)
-            selector.register(resizes, READ)
-            if source is not None:
-                selector.register(source, READ)
-            while self.exit_status is None:
-                for key, events in selector.select():
-                    if key.fileobj is resizes:
-                        resizes.take()
-                        if size:
-                            self.resize(*size())
-                    elif key.fileobj is not self._connection:
-                        # Sending may have to wait until output is read, so it must not be
-                        # waited for here: the source's turn is when the proxy takes more.
-                        selector.unregister(key.fd)
-                        selector.modify(self._connection, READ | WRITE)
-                    elif events & READ:
-                        self._take(self._connection.receive(), stdout, stderr)
-                    elif events & WRITE:
-                        selector.modify(self._connection, READ)
-                        if source is not None and self._forward(source):
-                            selector.register(source, READ)
-                while self._connection.pending():
-                    self._take(self._connection.receive(), stdout, stderr)
-        self._connection.send(Type.COMMAND, Command.DISCONNECT_SHIM)
-        return self.exit_status
-
-    def _forward(self, source: int) -> bool:
-        """Send what ``source`` has; False at its end."""
-        try:
-            data = os.read(source, STDIN_BYTES)
-        except OSError:
-            data = b""  # a terminal that is gone
-        self.stdin(data)
-        return bool(data)
-
-    def _take(self, frame: Frame, stdout: BinaryIO, stderr: BinaryIO) -> None:
-        if frame.type == Type.STREAM:
-            target = stderr if frame.opcode == Stream.STDERR else stdout
-            target.write(frame.payload)
-            target.flush()
-        elif frame.type == Type.NOTIFICATION and frame.opcode == Notification.PROCESS_EXITED:
-            self.exit_status = frame.payload[0]
-
-
-class _Resizes:
-    """A descriptor that becomes readable when the terminal's size has changed."""
-
-    def __init__(self, wanted: bool) -> None:
-        self._wanted = wanted
-        self._reader, self._writer = socket.socketpair()
-        self._reader.setblocking(False)
-        self._writer.setblocking(False)
-
-    def __enter__(self) -> _Resizes:
-        if self._wanted:
-            self._previous = signal.signal(signal.SIGWINCH, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._wanted:
-            signal.signal(signal.SIGWINCH, self._previous)
-        self._reader.close()
-        self._writer.close()
+        self.close()
 
     def fileno(self) -> int:
-        return self._reader.fileno()
+        """Return the descriptor of the present connection, for poll."""
+        return self._connection.fileno()
 
-    def take(self) -> None:
-        self._reader.recv(STDIN_BYTES)
+    def close(self) -> None:
+        """Close the connection.
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+        Unless its process has ended, the session stays, and another shim may
+        take it up with the token.
+        """
+        if self.exit_status is None:
+            self._close()
+        else:
+            self.disconnect()
+
+    def disconnect(self) -> None:
+        """Let the session go: the process runs on, and its output is dropped."""
+        with suppress(ProxyError):
+            self._connection.send(
+                Type.COMMAND, Command.DISCONNECT_SHIM, deadline=Deadline(self._timeout_s)
+            )
+        self._close()
+
+    def _close(self) -> None:
+        self._closed = True
+        self._connection.close()
+
+    # ---- the process
+
+    def signal(self, number: int, *, timeout_s: float | None = None) -> None:
+        """Send a signal, 0 to 30, and wait until it is delivered.
+
+        A process that does not run yet gets it when it does.  For SIGWINCH see
+        :meth:`resize`.
+        """
+        self._call_signal({"signalNumber": int(number)}, timeout_s)
+
+    def resize(self, columns: int, rows: int, *, timeout_s: float | None = None) -> None:
+        """Tell the process the terminal's size, each over 0."""
+        self._size = (columns, rows)
+        self._call_signal(_resize(columns, rows), timeout_s)
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Wait for the process's end and return its exit status.
+
+        ``timeout_s`` is in seconds, None for as long as it takes; ProxyTimeout
+        when it is over.  As the status comes behind all output, somebody must
+        read that meanwhile if it may be over 1 MiB.
+        """
+        self._wait_for_end(Deadline(timeout_s), eager=False)
+        assert self.exit_status is not None
+        return self.exit_status
+
+    def communicate(
+        self, stdin: bytes = b"", timeout_s: float | None = None
+    ) -> tuple[bytes, bytes, int]:
+        """Send ``stdin`` and its end; return all of stdout, of stderr, and the exit status."""
+
+        def feed() -> None:
+            with suppress(ProxyError, BrokenPipeError):
+                self.stdin.write(stdin)
+                self.stdin.close()
+
+        threading.Thread(target=feed, name="ccproxy stdin", daemon=True).start()
+        self._wait_for_end(Deadline(timeout_s), eager=True)
+        assert self.exit_status is not None
+        out, err = (self._piles[each] for each in (Stream.STDOUT, Stream.STDERR))
+        with self._turn:
+            return out.take_all(), err.take_all(), self.exit_status
+
+    # ---- for those who wait by themselves, with poll
+
+    def read_at_hand(self) -> None:
+        """Take what has come, without waiting."""
+        self._lasting(lambda connection: connection.read_at_hand(), Deadline(None))
+
+    def send_stdin(self, data: bytes | memoryview) -> None:
+        """Send stdin; empty data closes it.  BrokenPipeError if the process has ended."""
+        view = memoryview(data)
+        for start in range(0, max(len(view), 1), STDIN_BYTES):
+            self._send_stdin(bytes(view[start : start + STDIN_BYTES]))
+
+    def post_signal(self, number: int, on_refusal: Callable[[str], None]) -> None:
+        """Send a signal without waiting for its answer; ``on_refusal`` gets an error's text."""
+        self._post_signal({"signalNumber": int(number)}, on_refusal)
+
+    def post_size(self, columns: int, rows: int, on_refusal: Callable[[str], None]) -> None:
+        """Send the terminal's size without waiting for the answer."""
+        self._size = (columns, rows)
+        self._post_signal(_resize(columns, rows), on_refusal)
+
+    # ---- how it is done
+
+    def _file(self, stream: Stream) -> io.BufferedReader:
+        return io.BufferedReader(
+            OutputReader(lambda most_bytes: self._read(self._piles[stream], most_bytes))
+        )
+
+    def _read(self, pile: Pile, most_bytes: int) -> bytes:
+        def taken() -> tuple[bytes] | None:
+            if pile.size_bytes or self.exit_status is not None:
+                self._turn.notify_all()  # there is room again
+                return (pile.take(most_bytes),)
+            return None
+
+        def read(connection: Connection) -> tuple[bytes] | None:
+            return connection.wait(taken, Deadline(None), eager=False)
+
+        data = self._lasting(read, Deadline(None))
+        assert data is not None
+        return data[0]
+
+    def _wait_for_end(self, deadline: Deadline, eager: bool) -> None:
+        def ended() -> bool:
+            return self.exit_status is not None
+
+        self._lasting(lambda connection: connection.wait(ended, deadline, eager), deadline)
+
+    def _send_stdin(self, data: bytes) -> None:
+        if self.exit_status is not None:
+            raise BrokenPipeError("the process has ended")
+        self._lasting(
+            lambda connection: connection.send(Type.STREAM, Stream.STDIN, data), Deadline(None)
+        )
+
+    def _call_signal(self, members: dict[str, int], timeout_s: float | None) -> None:
+        deadline = Deadline(self._timeout_s if timeout_s is None else timeout_s)
+
+        def begin(connection: Connection) -> tuple[Connection, Call]:
+            return connection, connection.begin(Command.SIGNAL, _json(members), deadline)
+
+        connection, call = self._lasting(begin, deadline)
         try:
-            self._writer.send(b"!")
-        except BlockingIOError:
-            pass  # it is readable already
+            connection.wait(lambda: call.answer is not None, deadline)
+        except ProxyLost as error:
+            number = members["signalNumber"]
+            raise ProxyLost(f"{error}; signal {number} may have been delivered or not") from None
+        with hidden(self._token):
+            call.result()
+
+    def _post_signal(self, members: dict[str, int], on_refusal: Callable[[str], None]) -> None:
+        def answered(call: Call) -> None:
+            try:
+                with hidden(self._token):
+                    call.result()
+            except ProxyError as error:
+                on_refusal(str(error))
+
+        self._lasting(
+            lambda connection: connection.begin(
+                Command.SIGNAL, _json(members), Deadline(None), answered
+            ),
+            Deadline(None),
+        )
+
+    def _take(self, frame: Frame) -> None:
+        """Sort in what has come; under the lock."""
+        payload = bytes(frame.payload)
+        if frame.type == Type.STREAM and frame.opcode in self._piles:
+            if self._sink:
+                self._sink(frame.opcode, payload)
+            else:
+                self._piles[Stream(frame.opcode)].put(payload)
+        elif frame.type == Type.NOTIFICATION and frame.opcode == Notification.PROCESS_EXITED:
+            if not payload:
+                raise ProxyError("the proxy sent an empty exit status")
+            self.exit_status = payload[0]
+
+    def _room(self) -> bool:
+        return all(pile.size_bytes < PILE_BYTES for pile in self._piles.values())
+
+    # ---- connecting, and connecting again
+
+    def _connect(self, timeout_s: float | None) -> Connection:
+        connection = Connection(
+            self._address, timeout_s, take=self._take, room=self._room, turn=self._turn
+        )
+        try:
+            with hidden(self._token):
+                connection.call(Command.CONNECT_SHIM, _json({"token": self._token}))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _lasting(self, operation: Callable[[Connection], T], deadline: Deadline) -> T:
+        """Do what may be done again on the next connection if this one is lost."""
+        while True:
+            connection = self._connection
+            try:
+                return operation(connection)
+            except ProxyLost as error:
+                self._restore(connection, error, deadline)
+
+    def _restore(self, lost: Connection, loss: ProxyLost, deadline: Deadline) -> None:
+        with self._restoring:
+            if self._connection is not lost:
+                return  # somebody else has done it
+            if self._closed or not self._reconnect_s:
+                raise loss
+            if self._patience is None:
+                self._patience = Deadline(self._reconnect_s)
+            self._connection = self._try_again(self._patience, loss, deadline)
+            self._patience = None
+            lost.close()
+        if self._size:
+            self._post_signal(_resize(*self._size), lambda text: None)
+
+    def _try_again(self, patience: Deadline, loss: ProxyLost, deadline: Deadline) -> Connection:
+        while True:
+            try:
+                return self._connect(patience.left_s())
+            except ProxyError as error:
+                reason = str(error)
+                passing = isinstance(error, ProxyLost | ProxyTimeout) or STILL_CLAIMED in reason
+            if not passing:
+                self._reconnect_s = 0.0
+                raise ProxyLost(f"{loss}; the session is gone: {reason}")
+            if patience.passed():
+                seconds = f"{self._reconnect_s:g} s"
+                raise ProxyLost(f"{loss}; no way back within {seconds}: {reason}")
+            if deadline.passed():
+                raise ProxyTimeout(f"no connection to the proxy within {deadline.timeout_s:g} s")
+            self._pause(RETRY_S)
+
+
+def _resize(columns: int, rows: int) -> dict[str, int]:
+    return {"signalNumber": int(signal.SIGWINCH), "columns": columns, "rows": rows}
+
+
+def _json(members: dict[str, int] | dict[str, str]) -> bytes:
+    return json.dumps(members, separators=(",", ":")).encode()

@@ -4,10 +4,14 @@ Usage:
   cc-proxy [options]
   cc-proxy demo [--] [COMMAND...]
   cc-proxy agent [options] CTL_SOCKET IO_SOCKET
+  cc-proxy shim [options]
+  cc-proxy exec [options] VM [--] COMMAND...
+  cc-proxy hyper [options] VM NAME [JSON]
 
 The daemon serves many VMs on one socket, or with -uri a single one, and then
 ends with it.  'demo' shows it at work on this host; 'agent' is the agent that
-the demo uses in the place of a VM (see 'cc-proxy agent --help').
+the demo uses in the place of a VM (see 'cc-proxy agent --help').  'shim' stands
+for cc-shim, 'exec' runs a command in a VM, and 'hyper' asks a VM's agent.
 
 Options:
   --log LEVEL         What to log: debug, info, warn, error, fatal or panic

@@ -29,8 +29,9 @@ from types import FrameType
 
 from docopt import docopt
 
-from ccproxy_lib.client.connection import Runtime
-from ccproxy_lib.client.shim import Shim
+from ccproxy_lib.client import Client, Shim
+from ccproxy_lib.client.carrier import Carrier
+from ccproxy_lib.client.signals import Signals
 from ccproxy_lib.client.terminal import raw_mode, window_size
 from ccproxy_lib.errors import ProxyError, StartError, UsageError
 
@@ -122,16 +123,17 @@ def _show(proxy_path: str, ctl_path: str, io_path: str) -> int:
     _say(f"The proxy listens on    {proxy_path}")
     _say(f"The agent's control is  {ctl_path}")
     _say(f"The agent's streams are {io_path}")
-    with Runtime(proxy_path) as runtime:
+    with Client(proxy_path) as runtime, Signals(()) as signals:
         (token,) = runtime.register_vm(VM_ID, ctl_path, io_path, streams=1)
         _say(f"runtime: RegisterVM {VM_ID}: the proxy has reached the agent and gives one token")
-        with Shim(proxy_path, token) as shim:
+        carrier = Carrier(None)
+        with Shim(proxy_path, token, sink=carrier.keep) as shim:
             _say("shim:    ConnectShim with that token: the proxy now knows where streams go")
             runtime.hyper("newcontainer", _container(["sh", "-c", SCRIPT]), token)
             _say("runtime: Hyper newcontainer: the agent has started a process; it says:")
-            shim.stdin(SCRIPT_STDIN)
-            shim.stdin(b"")
-            status = shim.run(None, sys.stdout.buffer, sys.stderr.buffer)
+            shim.stdin.write(SCRIPT_STDIN)
+            shim.stdin.close()
+            status = carrier.run(shim, signals)
         _say(f"shim:    ProcessExited with status {status}, behind the last byte of output")
         runtime.unregister_vm(VM_ID)
         _say("runtime: UnregisterVM: the proxy lets the agent go")
@@ -145,18 +147,19 @@ def _session(proxy_path: str, ctl_path: str, io_path: str, command: list[str]) -
     """Run the user's command, on a terminal if there is one."""
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     source = sys.stdin.fileno()
-    with Runtime(proxy_path) as runtime, ExitStack() as stack:
+    with Client(proxy_path) as runtime, ExitStack() as stack:
         with _interruptible():
             (token,) = runtime.register_vm(VM_ID, ctl_path, io_path, streams=1)
-            shim = stack.enter_context(Shim(proxy_path, token))
+            signals = stack.enter_context(Signals({signal.SIGWINCH}))
+            carrier = Carrier(source)
+            shim = stack.enter_context(Shim(proxy_path, token, sink=carrier.keep))
             runtime.hyper("newcontainer", _container(command, terminal), token)
-        size = None
         if terminal:
             stack.enter_context(raw_mode(source))
-            size = partial(window_size, source)
-            shim.resize(*size())
+            carrier.size = partial(window_size, source)
+        carrier.forward(signal.SIGWINCH)
         with _interruptible():
-            status = shim.run(source, sys.stdout.buffer, sys.stderr.buffer, size)
+            status = carrier.run(shim, signals)
         stack.close()
         runtime.unregister_vm(VM_ID)
     return status

@@ -12,7 +12,12 @@ EXIT_USAGE = 2
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
 
 # Subcommands whose module is run with the standard library as it is.
-UNPATCHED = {"demo": "ccproxy_lib.front.demo"}
+UNPATCHED = {
+    "demo": "ccproxy_lib.front.demo",
+    "shim": "ccproxy_lib.front.shim",
+    "exec": "ccproxy_lib.front.exec",
+    "hyper": "ccproxy_lib.front.hyper",
+}
 PATCHED = {"agent": "ccproxy_lib.front.sandbox.main"}
 # It patches when it is in the background: gevent's hub does not outlive a fork.
 DAEMON = "ccproxy_lib.front.daemon"

@@ -153,6 +153,18 @@ class FrameParser:
         if pos < end:
             self._keep(view[pos:])
 
+    def abandon(self) -> Frame | None:
+        """Return what has come of a frame whose rest never will, None if nothing of its payload.
+
+        Whoever sends a stream counts what the socket has taken as sent.
+        """
+        partial, self._partial, self._need_bytes = self._partial, bytearray(), 0
+        if len(partial) <= HEADER_BYTES:
+            return None
+        start, _, type, opcode, error = self._open(partial, 0)
+        payload = bytes(memoryview(partial)[start:])
+        return Frame(type, opcode, payload, error) if payload else None
+
     def _open(self, view: memoryview | bytearray, pos: int) -> tuple[int, int, int, int, bool]:
         version, words, flags, opcode, length = _HEADER.unpack_from(view, pos)
         if version != VERSION:

@@ -2,47 +2,356 @@
 
 from __future__ import annotations
 
-import io
+import os
+import signal
 import socket
 import threading
 from pathlib import Path
 
-from ccproxy_lib.client.shim import Shim
+import pytest
+
+from ccproxy_lib.client import ProxyError, ProxyLost, ProxyTimeout, Shim
+from ccproxy_lib.client.carrier import Carrier
+from ccproxy_lib.client.signals import Signals
 from ccproxy_lib.wire import frames
-from ccproxy_lib.wire.frames import Command, Notification, Stream, Type
+from ccproxy_lib.wire.frames import Command, Stream, Type
+from tests.client.scripted import PATIENCE_S, Peer, proxy
 
 MIB = 1 << 20
 # More than all buffers of a socket take.
 OUTPUT = bytes(range(256)) * (4 * MIB // 256)
+TOKEN = "A" * 43 + "="
 
 
-def serve(listener: socket.socket, status: int) -> None:
-    """Send all output before anything of stdin is read, as a proxy with full buffers does."""
-    client, _ = listener.accept()
-    with client:
-        client.settimeout(30)
-        client.recv(65536)
-        client.sendall(frames.encode(Type.RESPONSE, Command.CONNECT_SHIM, b""))
+def gone(peer: Peer) -> None:
+    """Wait for the shim's end."""
+    while peer.frame() is not None:
+        pass
+
+
+def finish(peer: Peer, status: int = 0) -> None:
+    """End the process and see that the shim lets its session go."""
+    peer.exited(status)
+    while (frame := peer.frame()) and frame.opcode != Command.DISCONNECT_SHIM:
+        pass
+    assert frame
+
+
+# ---- streams
+
+
+def test_streams_are_files(tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        assert peer.accept_shim() == TOKEN
+        assert peer.expect(Type.STREAM, Stream.STDIN) == b"one\n"
+        assert peer.expect(Type.STREAM, Stream.STDIN) == b""
+        peer.output(b"1\n2")
+        peer.output(b"e", Stream.STDERR)
+        peer.output(b"2\n")
+        finish(peer, 7)
+
+    with proxy(tmp_path, script) as path, Shim(path, TOKEN) as shim:
+        shim.stdin.write(b"")  # would be the end
+        shim.stdin.write(b"one\n")
+        shim.stdin.close()
+        with pytest.raises(ValueError, match="closed"):
+            shim.stdin.write(b"more")
+        assert list(shim.stdout) == [b"1\n", b"22\n"]
+        assert shim.stderr.read() == b"e"
+        assert shim.wait() == shim.exit_status == 7
+        assert shim.stdout.read() == b""
+        with pytest.raises(BrokenPipeError):
+            shim.send_stdin(b"too late")
+
+
+def test_communicate_takes_more_than_all_buffers(tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept_shim()
+        for start in range(0, len(OUTPUT), 65536):  # all of it, before any stdin is read
+            peer.output(OUTPUT[start : start + 65536])
+        got = b""
+        while data := peer.expect(Type.STREAM, Stream.STDIN):
+            got += data
+        assert got == OUTPUT
+        finish(peer, 3)
+
+    with proxy(tmp_path, script) as path, Shim(path, TOKEN) as shim:
+        assert shim.communicate(OUTPUT, PATIENCE_S) == (OUTPUT, b"", 3)
+
+
+def test_a_stream_that_nobody_reads_holds_the_other_up(tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept_shim()
         for start in range(0, len(OUTPUT), 65536):
-            piece = OUTPUT[start : start + 65536]
-            client.sendall(frames.encode(Type.STREAM, Stream.STDOUT, piece))
-        exited = frames.encode(Type.NOTIFICATION, Notification.PROCESS_EXITED, bytes([status]))
-        client.sendall(exited)
-        while client.recv(65536):
-            pass
+            peer.output(OUTPUT[start : start + 65536], Stream.STDERR)
+        peer.output(b"out")
+        finish(peer)
+
+    with proxy(tmp_path, script) as path, Shim(path, TOKEN) as shim:
+        with pytest.raises(ProxyTimeout):
+            shim.wait(timeout_s=0.2)
+        assert shim._piles[Stream.STDERR].size_bytes < 2 * MIB
+        reader = threading.Thread(target=lambda: seen.append(shim.stderr.read()))
+        seen: list[bytes] = []
+        reader.start()
+        assert shim.stdout.read() == b"out"
+        reader.join()
+    assert seen == [OUTPUT]
 
 
-def test_output_is_read_while_the_proxy_takes_no_stdin(tmp_path: Path) -> None:
-    path = str(tmp_path / "proxy.sock")
-    with socket.socket(socket.AF_UNIX) as listener, open(tmp_path / "stdin", "w+b") as stdin:
-        stdin.write(OUTPUT)
-        stdin.seek(0)
-        listener.bind(path)
-        listener.listen()
-        proxy = threading.Thread(target=serve, args=(listener, 3))
-        proxy.start()
-        stdout = io.BytesIO()
-        with Shim(path, "token") as shim:
-            assert shim.run(stdin.fileno(), stdout, io.BytesIO()) == 3
-        proxy.join()
-    assert stdout.getvalue() == OUTPUT
+def test_waiting_has_a_deadline(tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept_shim()
+        gone(peer)
+
+    with proxy(tmp_path, script) as path, Shim(path, TOKEN) as shim:
+        with pytest.raises(ProxyTimeout, match=r"within 0.01 s$"):
+            shim.wait(timeout_s=0.01)
+
+
+def test_a_wrong_token(tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        peer.command(Command.CONNECT_SHIM)
+        peer.refuse(Command.CONNECT_SHIM, f"unknown token: {TOKEN}")
+
+    with proxy(tmp_path, script) as path:
+        with pytest.raises(ProxyError, match=r"^unknown token: \*\*\*$"):
+            Shim(path, TOKEN)
+
+
+# ---- signals
+
+
+def test_signals_and_sizes(tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept_shim()
+        assert peer.command(Command.SIGNAL) == {"signalNumber": 15}
+        peer.answer(Command.SIGNAL)
+        assert peer.command(Command.SIGNAL) == {"signalNumber": 28, "columns": 80, "rows": 24}
+        peer.output(OUTPUT[: 2 * MIB // 4])
+        peer.refuse(Command.SIGNAL, f"timeout waiting for process with token {TOKEN}")
+        gone(peer)
+
+    with proxy(tmp_path, script) as path, Shim(path, TOKEN) as shim:
+        shim.signal(signal.SIGTERM)
+        with pytest.raises(ProxyError, match=r"^timeout waiting for process with token \*\*\*$"):
+            shim.resize(80, 24)
+
+
+def test_disconnecting_leaves_the_process_alone(tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept_shim()
+        peer.expect(Type.COMMAND, Command.DISCONNECT_SHIM)
+        assert peer.frame() is None
+
+    with proxy(tmp_path, script) as path, Shim(path, TOKEN) as shim:
+        shim.disconnect()
+        with pytest.raises(ProxyLost, match="the connection is closed"):
+            shim.wait()
+
+
+def test_a_shim_that_goes_early_says_nothing(tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept_shim()
+        assert peer.frame() is None  # neither DisconnectShim nor the end of stdin
+
+    with proxy(tmp_path, script) as path:
+        Shim(path, TOKEN).close()
+
+
+# ---- a connection that is lost
+
+
+def test_it_comes_back_with_its_token(tmp_path: Path) -> None:
+    def first(peer: Peer) -> None:
+        peer.accept_shim()
+        peer.command(Command.SIGNAL)
+        peer.answer(Command.SIGNAL)
+        peer.output(b"one,")
+
+    def busy(peer: Peer) -> None:
+        peer.command(Command.CONNECT_SHIM)
+        peer.refuse(Command.CONNECT_SHIM, f"token already claimed: {TOKEN}")
+
+    def second(peer: Peer) -> None:
+        assert peer.accept_shim() == TOKEN
+        # The size that is shown now is not the process's business alone.
+        assert peer.command(Command.SIGNAL) == {"signalNumber": 28, "columns": 80, "rows": 24}
+        peer.answer(Command.SIGNAL)
+        peer.output(b"two")
+        finish(peer, 5)
+
+    with proxy(tmp_path, first, busy, second) as path, Shim(path, TOKEN) as shim:
+        shim.resize(80, 24)
+        assert shim.stdout.read() == b"one,two"
+        assert shim.wait() == 5
+
+
+def test_what_has_come_of_a_broken_frame_counts(tmp_path: Path) -> None:
+    """The proxy goes on behind what its socket has taken, also in the middle of a frame."""
+
+    def first(peer: Peer) -> None:
+        peer.accept_shim()
+        peer.socket.sendall(frames.encode(Type.STREAM, Stream.STDOUT, b"0123456789")[:-4])
+
+    def second(peer: Peer) -> None:
+        peer.accept_shim()
+        peer.output(b"6789")
+        finish(peer)
+
+    with proxy(tmp_path, first, second) as path, Shim(path, TOKEN) as shim:
+        assert shim.stdout.read() == b"0123456789"
+
+
+def test_stdin_that_was_not_sent_as_a_whole_is_sent_again_as_a_whole(tmp_path: Path) -> None:
+    taken = b""
+
+    def first(peer: Peer) -> None:
+        nonlocal taken
+        peer.accept_shim()
+        while len(taken) < MIB:
+            taken += peer.expect(Type.STREAM, Stream.STDIN)
+        peer.socket.settimeout(None)
+        # Leave nothing of a whole frame unread that the shim must take for delivered.
+        taken += b"".join(frame.payload for frame in whole_frames(peer))
+
+    def second(peer: Peer) -> None:
+        nonlocal taken
+        peer.accept_shim()
+        while data := peer.expect(Type.STREAM, Stream.STDIN):
+            taken += data
+        finish(peer)
+
+    with proxy(tmp_path, first, second) as path, Shim(path, TOKEN) as shim:
+        shim.stdin.write(OUTPUT)
+        shim.stdin.close()
+        shim.wait()
+    assert taken == OUTPUT
+
+
+def whole_frames(peer: Peer):
+    """Shut the way in, and read what came before that."""
+    peer.socket.shutdown(socket.SHUT_RD)
+    while (frame := peer.frame()) is not None:
+        yield frame
+
+
+def test_a_signal_without_an_answer_is_not_sent_twice(tmp_path: Path) -> None:
+    def first(peer: Peer) -> None:
+        peer.accept_shim()
+        peer.command(Command.SIGNAL)
+
+    def second(peer: Peer) -> None:
+        peer.accept_shim()
+        finish(peer, 1)
+
+    with proxy(tmp_path, first, second) as path, Shim(path, TOKEN) as shim:
+        with pytest.raises(ProxyLost, match="; signal 10 may have been delivered or not$"):
+            shim.signal(signal.SIGUSR1)
+        assert shim.wait() == 1
+
+
+def test_a_session_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:
+    def first(peer: Peer) -> None:
+        peer.accept_shim()
+
+    def restarted(peer: Peer) -> None:
+        peer.command(Command.CONNECT_SHIM)
+        peer.refuse(Command.CONNECT_SHIM, f"unknown token: {TOKEN}")
+
+    lost = r"^the proxy has closed the connection; the session is gone: unknown token: \*\*\*$"
+    with proxy(tmp_path, first, restarted) as path, Shim(path, TOKEN) as shim:
+        with pytest.raises(ProxyLost, match=lost):
+            shim.wait()
+        with pytest.raises(ProxyLost):
+            shim.stdin.write(b"x")
+
+
+@pytest.mark.parametrize(
+    ("reconnect_s", "text"),
+    [(0, "^the proxy has closed the connection$"), (0.01, "; no way back within 0.01 s: cannot")],
+)
+def test_patience_comes_to_an_end(tmp_path: Path, reconnect_s: float, text: str) -> None:
+    def only(peer: Peer) -> None:
+        peer.accept_shim()
+        os.unlink(path)
+
+    with proxy(tmp_path, only) as path, Shim(path, TOKEN, reconnect_s=reconnect_s) as shim:
+        with pytest.raises(ProxyLost, match=text):
+            shim.wait()
+
+
+# ---- carried between descriptors
+
+
+def test_output_is_read_while_the_proxy_takes_no_stdin(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept_shim()
+        for start in range(0, len(OUTPUT), 65536):
+            peer.output(OUTPUT[start : start + 65536])
+        peer.exited(3)
+        gone(peer)
+
+    (tmp_path / "stdin").write_bytes(OUTPUT)
+    with proxy(tmp_path, script) as path, open(tmp_path / "stdin", "rb") as stdin:
+        with Signals(()) as signals:
+            carrier = Carrier(stdin.fileno())
+            with Shim(path, TOKEN, sink=carrier.keep) as shim:
+                assert carrier.run(shim, signals) == 3
+    out, err = capfdbinary.readouterr()
+    assert (out == OUTPUT, err) == (True, b"")
+
+
+def test_a_signal_gets_through_while_nobody_takes_the_output(tmp_path: Path) -> None:
+    """Also while stdin waits, and the answer to the signal comes behind all of the output."""
+
+    def script(peer: Peer) -> None:
+        peer.accept_shim()
+        peer.output(OUTPUT[: 256 * 1024])
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert peer.command(Command.SIGNAL) == {"signalNumber": int(signal.SIGUSR1)}
+        peer.refuse(Command.SIGNAL, "no")
+        drain.start()
+        finish(peer, 4)
+
+    def read_all() -> None:
+        with open(reader, "rb") as file:
+            got.append(file.read())
+
+    got: list[bytes] = []
+    refused: list[str] = []
+    reader, writer = os.pipe()
+    drain = threading.Thread(target=read_all)
+    with proxy(tmp_path, script) as path, Signals({signal.SIGUSR1}) as signals:
+        carrier = Carrier(None)
+        carrier.targets[Stream.STDOUT] = writer
+        carrier.on_refusal = refused.append
+        with Shim(path, TOKEN, sink=carrier.keep) as shim:
+            assert carrier.run(shim, signals) == 4
+    os.close(writer)
+    drain.join()
+    assert (got, refused) == ([OUTPUT[: 256 * 1024]], ["no"])
+
+
+@pytest.mark.parametrize("lossy", [True, False])
+def test_output_that_nobody_will_ever_read(tmp_path: Path, lossy: bool) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept_shim()
+        peer.output(b"x")
+        peer.exited(4)
+        gone(peer)
+
+    reader, writer = os.pipe()
+    os.close(reader)
+    with proxy(tmp_path, script) as path, Signals(()) as signals:
+        carrier = Carrier(None, lossy)
+        carrier.targets[Stream.STDOUT] = writer
+        with Shim(path, TOKEN, sink=carrier.keep) as shim:
+            if lossy:
+                assert carrier.run(shim, signals) == 4
+            else:
+                with pytest.raises(BrokenPipeError):
+                    carrier.run(shim, signals)
+    os.close(writer)

@@ -269,3 +269,14 @@ def test_frames_completed_in_a_later_chunk_are_counted() -> None:
     for chunk in (frame + frame, frame[:5], frame[5:] + frame[:14], frame[14:], frame):
         list(parser.feed(chunk))
     assert parser.completed == 2
+
+
+@pytest.mark.parametrize("come", range(20))
+def test_what_has_come_of_an_abandoned_frame(come: int) -> None:
+    parser = FrameParser()
+    assert list(parser.feed(frames.encode(Type.STREAM, 1, b"whole"))) == [Frame(2, 1, b"whole")]
+    assert list(parser.feed(frames.encode(Type.STREAM, 2, b"12345678")[:come])) == []
+    rest = b"12345678"[: max(0, come - 12)]
+    assert parser.abandon() == (Frame(2, 2, rest) if rest else None)
+    assert not parser.midway
+    assert list(parser.feed(frames.encode(Type.STREAM, 1, b"next"))) == [Frame(2, 1, b"next")]

@@ -1,0 +1,63 @@
+"""Signals to this program, as something that poll can wait for."""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+from collections.abc import Iterable
+from types import FrameType, TracebackType
+from typing import Any
+
+# More than one byte each, as the same signal may come again and again.
+READ_BYTES = 4096
+
+
+class Signals:
+    """Catches signals while it is entered; for the main thread."""
+
+    def __init__(self, numbers: Iterable[int]) -> None:
+        self._numbers = frozenset(numbers)
+        self._previous: dict[int, Any] = {}
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+
+    def __enter__(self) -> Signals:
+        for number in self._numbers:
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
+        self._reader.close()
+        self._writer.close()
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when a signal has come."""
+        return self._reader.fileno()
+
+    def take(self) -> list[int]:
+        """Return the signals that have come, in their order."""
+        try:
+            return list(self._reader.recv(READ_BYTES))
+        except BlockingIOError:
+            return []
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until a signal has come; False if none does within ``seconds``."""
+        poll = select.poll()
+        poll.register(self, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        try:
+            self._writer.send(bytes((number,)))
+        except BlockingIOError:
+            pass  # thousands wait already

@@ -1,0 +1,152 @@
+"""cc-proxy exec: run a command in a VM.
+
+Usage:
+  cc-proxy exec [options] [--env VAR]... VM [--] COMMAND...
+  cc-proxy exec --help
+
+Attaches to a registered VM, starts COMMAND in a container there, and is its
+shim: stdin, stdout and stderr are the command's.  Options may stand before or
+behind VM; what stands behind COMMAND is its own.
+
+Options:
+  -t --terminal        Give the command a terminal of this one's size; Ctrl-C and all
+                       other keys are then for the command.
+  --container ID       The container (default: the VM's first one that runs).
+  -e VAR --env VAR     Set a variable, NAME=VALUE; may be given more than once.
+  --cwd WHERE          Where the command starts [default: /].
+  --socket-path PATH   The proxy's socket [default: /run/clear-containers/proxy.sock].
+  -h --help            Print this help.
+
+The agents cannot signal a process that is started this way.  So SIGINT, SIGTERM,
+SIGHUP and SIGQUIT end 'exec' itself: the command gets the end of its stdin and
+may go on.
+
+Exit status: the command's; 125 if it could not be run or the proxy is lost; 2 for
+a wrong command line; 128 and the signal's number if one ended 'exec'.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
+from typing import Any
+
+from ccproxy_lib.client import Client, ProxyError, Shim
+from ccproxy_lib.client.carrier import Carrier
+from ccproxy_lib.client.signals import Signals
+from ccproxy_lib.client.terminal import raw_mode, window_size
+from ccproxy_lib.errors import UsageError
+from ccproxy_lib.front.arguments import parse
+
+STDIN = 0
+EXIT_NOT_RUN = 125
+CATCHABLE = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
+# The same where the VM has been taken out.
+BEHIND_VM = __doc__.replace("VM [--]", "[--]", 1)
+
+
+class _Ended(Exception):
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command; return its exit status."""
+    options = _parse(arguments)
+    if options is None:
+        return 0
+    process = _process(options)
+    try:
+        return _run(options, process)
+    except ProxyError as error:
+        print(f"cc-proxy: exec: {error}", file=sys.stderr)
+        return EXIT_NOT_RUN
+    except _Ended as end:
+        print("cc-proxy: exec: interrupted; the command may go on", file=sys.stderr)
+        return 128 + end.number
+
+
+def _parse(arguments: Sequence[str]) -> dict[str, Any] | None:
+    options = parse(__doc__, arguments, options_first=True)
+    if options is None:
+        return None
+    tail = options["COMMAND"]
+    if tail[0].startswith("-") and not options["--"]:
+        # docopt takes all behind the first argument for arguments, so take that one out.
+        head = arguments[: len(arguments) - len(tail) - 1]
+        rest = parse(BEHIND_VM, [*head, *tail], options_first=True)
+        return rest and rest | {"VM": options["VM"]}
+    return options
+
+
+def _process(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the process member of execcmd."""
+    environment = []
+    for variable in options["--env"]:
+        name, equals, value = variable.partition("=")
+        if not (name and equals):
+            raise UsageError(f"option --env needs NAME=VALUE, got '{variable}'")
+        environment.append({"env": name, "value": value})
+    terminal = bool(options["--terminal"])
+    if terminal and "TERM" in os.environ:
+        environment.insert(0, {"env": "TERM", "value": os.environ["TERM"]})
+    return {
+        "args": options["COMMAND"],
+        "envs": environment,
+        "workdir": options["--cwd"],
+        "terminal": terminal,
+    }
+
+
+def _run(options: dict[str, Any], process: dict[str, Any]) -> int:
+    address = options["--socket-path"]
+    with ExitStack() as stack:
+        runtime = stack.enter_context(Client(address))
+        (token,) = runtime.attach_vm(options["VM"], 1)
+        container = options["--container"] or _container(runtime, options["VM"])
+        carrier = Carrier(STDIN)
+        shim = stack.enter_context(Shim(address, token, reconnect_s=0, sink=carrier.keep))
+        runtime.hyper("execcmd", {"container": container, "process": process}, token)
+        runtime.close()
+        if process["terminal"] and os.isatty(STDIN):
+            stack.enter_context(raw_mode(STDIN))
+            carrier.size = partial(window_size, STDIN)
+
+        def act(number: int) -> None:
+            if number in CATCHABLE:
+                raise _Ended(number)
+            carrier.forward(number)
+
+        carrier.on_signal = act
+        signals = stack.enter_context(Signals(CATCHABLE | {signal.SIGWINCH}))
+        carrier.forward(signal.SIGWINCH)
+        try:
+            return carrier.run(shim, signals)
+        except _Ended:
+            _leave(shim)
+            raise
+
+
+def _leave(shim: Shim) -> None:
+    """Let a command that reads its stdin come to its end; nobody wants its output any more."""
+    with suppress(ProxyError, BrokenPipeError):
+        shim.send_stdin(b"")
+    shim.disconnect()
+
+
+def _container(runtime: Client, vm_id: str) -> str:
+    """Return the VM's first container that runs; ProxyError if there is none."""
+    try:
+        status = runtime.status(vm_id)
+    except ProxyError as error:
+        raise ProxyError(f"give --container, as the proxy does not tell it: {error}") from None
+    for vm in status["vms"]:
+        sessions = sorted(vm["sessions"], key=lambda session: -float(session["ageSeconds"]))
+        for session in sessions:
+            if not session["exec"] and session["state"] in ("running", "detached"):
+                return str(session["container"])
+    raise ProxyError(f"no container runs in VM {vm_id}")
