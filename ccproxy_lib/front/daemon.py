@@ -31,6 +31,10 @@ Options:
                       initial leaves it as it is (default: auto; with -uri it
                       is left as it is).  What was set before comes back at exit.
   --ksm-root DIR      The directory that stands for /sys/kernel/mm/ksm.
+  --config FILE       Read settings from this file; flags and environment win over
+                      it (default: /etc/clear-containers/cc-proxy.conf, if there).
+  --check-config      Check flags, environment and file, print what counts and
+                      where it is from, and end.
   --version           Print version and commit.
   --help              Print this help.
 
@@ -52,7 +56,10 @@ Limits (times in seconds, fractions allowed; sizes in bytes, or with K, M, G):
   --max-json-depth N    How deep JSON from a client may nest (100).
   --frame-timeout S     How long a client may take over one frame (30).
 
-Each option may be written -x VALUE, -x=VALUE, --x VALUE or --x=VALUE.
+Each option may be written -x VALUE, -x=VALUE, --x VALUE or --x=VALUE, set in the
+environment (CC_PROXY_MAX_VMS for -max-vms, CC_PROXY_LOG_LEVEL for -log), or stand in
+the file, without its dashes and as NAME = VALUE: limits in the section [limits], the
+others in [proxy].
 Exit status: 0 after an orderly end, 1 if the daemon cannot start, 2 for an
 unknown flag or a bad value.
 """
@@ -62,19 +69,29 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from docopt import docopt
-
 from ccproxy_lib.errors import UsageError
-from ccproxy_lib.front.goflags import normalize
 from ccproxy_lib.front.limit_flags import LIMIT_FLAGS, parse_limits
 from ccproxy_lib.front.patch import patch
 from ccproxy_lib.front.settings import Settings
+from ccproxy_lib.front.sources import (
+    Given,
+    from_environment,
+    from_file,
+    from_flags,
+    is_set,
+    merge,
+)
 from ccproxy_lib.host import ksm, logs
-from ccproxy_lib.host.listener import path_of_uri
+from ccproxy_lib.host.listener import DEFAULT_PATH, path_of_uri
 from ccproxy_lib.state.ksm import Mode
 
-LEVEL_VARIABLE = "CC_PROXY_LOG_LEVEL"
-DEFAULT_LEVEL = "warn"
+# What holds where nothing is said, as -check-config shows it; limits have their own.
+DEFAULTS = {
+    "log": "warn",
+    "socket-path": DEFAULT_PATH,
+    "ksm": Mode.AUTO.value,
+    "ksm-root": ksm.DEFAULT_ROOT,
+}
 
 # Whether each flag takes a value.
 FLAGS = {
@@ -85,6 +102,8 @@ FLAGS = {
     "socket-path": True,
     "ksm": True,
     "ksm-root": True,
+    "config": True,
+    "check-config": False,
     "version": False,
     "help": False,
     "h": False,
@@ -94,12 +113,49 @@ FLAGS = {
 
 def main(arguments: Sequence[str]) -> int:
     """Run the daemon until it is told to stop; raises UsageError and StartError."""
-    normal = {"--help" if flag == "--h" else flag: None for flag in normalize(arguments, FLAGS)}
-    options = docopt(__doc__, list(normal), default_help=False)
-    if options["--help"]:
+    flags = from_flags(arguments, FLAGS)
+    if is_set(flags, "help") or is_set(flags, "h"):
         print(__doc__.strip())
         return 0
-    return _serve(_settings(options))
+    given = _gather(flags)
+    settings = _settings(_options(given))
+    if is_set(given, "check-config"):
+        from ccproxy_lib.front.config_file import write
+
+        print(write(given, DEFAULTS))
+        return 0
+    return _serve(settings)
+
+
+def _gather(flags: Mapping[str, Given]) -> dict[str, Given]:
+    """Return what counts of flags, environment and file; UsageError where one is wrong."""
+    environment = from_environment(os.environ, FLAGS)
+    file = from_file(merge(environment, flags).get("config"), FLAGS)
+    # In a file all must be right, also what is overridden elsewhere.
+    for each in file.values():
+        _check(each)
+    given = merge(file, environment, flags)
+    for each in given.values():
+        if each is environment.get(each.flag):
+            _check(each)
+    return given
+
+
+def _check(given: Given) -> None:
+    """See whether a setting that is no flag is right by itself; UsageError, and whose, if not."""
+    try:
+        _settings(_options({given.flag: given}))
+    except UsageError as error:
+        raise UsageError(f"{error} ({given.origin})") from None
+
+
+def _options(given: Mapping[str, Given]) -> dict[str, str | None]:
+    """Return what is given by the names of the flags; None where there is nothing, or false."""
+    options: dict[str, str | None] = dict.fromkeys(f"--{flag}" for flag in FLAGS)
+    for flag in given:
+        if FLAGS[flag] or is_set(given, flag):
+            options[f"--{flag}"] = given[flag].value
+    return options
 
 
 def _settings(options: Mapping[str, str | None]) -> Settings:
@@ -109,10 +165,10 @@ def _settings(options: Mapping[str, str | None]) -> Settings:
     return Settings(
         path=options["--socket-path"] or uri_path,
         pod=uri is not None,
-        log_level=_level(options["--log"] or options["--v"]),
+        log_level=logs.parse_level(options["--log"] or DEFAULTS["log"]),
         log_format=logs.parse_format(options["--log-format"]),
         ksm_mode=_ksm_mode(options["--ksm"]),
-        ksm_root=options["--ksm-root"] or ksm.DEFAULT_ROOT,
+        ksm_root=options["--ksm-root"] or DEFAULTS["ksm-root"],
         limits=parse_limits(options),
     )
 
@@ -133,11 +189,6 @@ def _serve(settings: Settings) -> int:
 
     serve(settings, passed, manager)
     return 0
-
-
-def _level(flag: str | None) -> int:
-    """The flag wins over the environment."""
-    return logs.parse_level(flag or os.environ.get(LEVEL_VARIABLE) or DEFAULT_LEVEL)
 
 
 def _ksm_mode(flag: str | None) -> Mode:

@@ -1,6 +1,6 @@
 """Go's way of writing flags: ``-x value``, ``-x=value``, ``--x value``, ``--x=value``.
 
-Runtimes start the daemon with single dashes, which docopt would take for bundles
+Runtimes start the daemon with single dashes, which others would take for bundles
 of short options.
 """
 
@@ -14,15 +14,15 @@ TRUE = frozenset({"1", "t", "true"})
 FALSE = frozenset({"0", "f", "false"})
 
 
-def normalize(arguments: Iterable[str], flags: Mapping[str, bool]) -> list[str]:
-    """Return the arguments in the one style that docopt reads.
+def parse(arguments: Iterable[str], flags: Mapping[str, bool]) -> dict[str, str]:
+    """Return the value of each flag that is given; without a value it is ``true`` or ``false``.
 
     ``flags`` maps each flag's name to whether it takes a value.  As in Go, flags
     end at ``--``, a flag without a value may be written ``-x=true``, and of a flag
     that is given twice the last one counts.  Raises UsageError for flags that are
     not in ``flags``, for missing values, and for arguments that are no flags.
     """
-    normal: dict[str, str] = {}
+    values: dict[str, str] = {}
     rest = iter(arguments)
     for argument in rest:
         if argument == "--":
@@ -33,14 +33,12 @@ def normalize(arguments: Iterable[str], flags: Mapping[str, bool]) -> list[str]:
         if name not in flags:
             raise UsageError(f"unknown flag {argument.partition('=')[0]}: see -help")
         if flags[name]:
-            normal[name] = f"--{name}={value if equals else _next_value(rest, name)}"
-        elif _is_true(name, value if equals else "true"):
-            normal[name] = f"--{name}"
+            values[name] = value if equals else _next_value(rest, name)
         else:
-            normal.pop(name, None)
+            values[name] = "true" if is_true(name, value if equals else "true") else "false"
     for argument in rest:
         raise UsageError(f"unexpected argument '{argument}': see -help")
-    return list(normal.values())
+    return values
 
 
 def _next_value(rest: Iterable[str], name: str) -> str:
@@ -49,7 +47,8 @@ def _next_value(rest: Iterable[str], name: str) -> str:
     raise UsageError(f"flag -{name} needs a value: see -help")
 
 
-def _is_true(name: str, value: str) -> bool:
+def is_true(name: str, value: str) -> bool:
+    """Whether the value of a flag that takes none says true; UsageError if it says neither."""
     if value.lower() in TRUE:
         return True
     if value.lower() in FALSE:

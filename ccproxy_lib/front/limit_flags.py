@@ -79,6 +79,15 @@ LIMIT_FLAGS: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 
 
+def default_text(flag: str) -> str:
+    """Return the default of a limit's flag as one would write it."""
+    value = getattr(Limits(), LIMIT_FLAGS[flag][0])
+    for suffix, factor in reversed(_FACTORS.items()):
+        if LIMIT_FLAGS[flag][1] in (size, positive_size) and value and value % factor == 0:
+            return f"{value // factor}{suffix.upper()}"
+    return f"{value:g}"
+
+
 def parse_limits(given: Mapping[str, str | None]) -> Limits:
     """Return the limits with those that are given by flag; UsageError for a bad value."""
     fields: dict[str, Any] = {}

@@ -1,0 +1,126 @@
+"""The file with settings: an INI file, whose names are those of the flags.
+
+[proxy]
+log = info
+
+[limits]
+max-vms = 100
+"""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Mapping
+from typing import NoReturn
+
+from ccproxy_lib.errors import UsageError
+from ccproxy_lib.front.limit_flags import LIMIT_FLAGS, default_text
+from ccproxy_lib.front.sources import ONLY_FLAGS, Given
+
+PROXY = "proxy"
+LIMITS = "limits"
+# What is said here is for all daemons of a host, and each of these for one of them.
+NOT_FOR_ALL = frozenset({"uri", "config", "daemonize", "pid-file"})
+
+
+def read(path: str, flags: Mapping[str, bool]) -> dict[str, Given]:
+    """Return the settings in a file; UsageError, with file and line, if it is wrong."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except OSError as error:
+        raise UsageError(f"cannot read the settings in {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"cannot read the settings in {path}: it is not UTF-8") from None
+    parser = _parse(path, text)
+    lines = _lines(parser, text)
+    found = {}
+    for section in parser.sections():
+        if section not in (PROXY, LIMITS):
+            _fail(path, lines[section, ""], f"unknown section [{section}]: use [proxy] or [limits]")
+        for name, value in parser.items(section):
+            line = lines[section, name]
+            if problem := _problem(section, name, value, flags):
+                _fail(path, line, problem)
+            found[name] = Given(name, value, f"{path}, line {line}")
+    return found
+
+
+def write(given: Mapping[str, Given], defaults: Mapping[str, str]) -> str:
+    """Return what counts as the text of such a file, and behind each setting where it is from."""
+    elsewhere = [each for flag, each in given.items() if section_of(flag) is None]
+    if "uri" in given:
+        defaults = {flag: value for flag, value in defaults.items() if flag != "socket-path"}
+    return "\n".join(
+        [
+            *(_line(f"# {each.flag}", each) for each in elsewhere if each.flag not in ONLY_FLAGS),
+            *_section(PROXY, given, defaults),
+            "",
+            *_section(LIMITS, given, {flag: default_text(flag) for flag in LIMIT_FLAGS}),
+        ]
+    )
+
+
+def _section(title: str, given: Mapping[str, Given], defaults: Mapping[str, str]) -> list[str]:
+    both = {flag: Given(flag, value, "default") for flag, value in defaults.items()}
+    both.update(given)
+    return [f"[{title}]", *(_line(f, both[f]) for f in both if section_of(f) == title)]
+
+
+def _line(name: str, given: Given) -> str:
+    setting = f"{name} = {given.value}"
+    return f"{setting:<40} # {given.origin}"
+
+
+def section_of(flag: str) -> str | None:
+    """Return where a flag's setting stands in a file, or None if it does not belong there."""
+    if flag in LIMIT_FLAGS:
+        return LIMITS
+    return None if flag in ONLY_FLAGS | NOT_FOR_ALL or flag == "v" else PROXY
+
+
+def _problem(section: str, name: str, value: str, flags: Mapping[str, bool]) -> str:
+    right = section_of(name) if name in flags else None
+    if name not in flags or name == "v":
+        return f"unknown setting '{name}': see cc-proxy -help"
+    if right is None:
+        return f"'{name}' cannot be set in a file, but by flag"
+    if right != section:
+        return f"'{name}' belongs into the section [{right}]"
+    if "\n" in value:
+        return f"the value of '{name}' goes on in the next line: begin each setting without blanks"
+    return ""
+
+
+def _parse(path: str, text: str) -> configparser.RawConfigParser:
+    parser = configparser.RawConfigParser(
+        delimiters=("=",), inline_comment_prefixes=("#",), default_section=""
+    )
+    try:
+        parser.read_string(text)
+    except configparser.MissingSectionHeaderError as error:
+        _fail(path, error.lineno, "a setting outside of a section: put [proxy] or [limits] first")
+    except configparser.DuplicateSectionError as error:
+        _fail(path, error.lineno, f"the section [{error.section}] is there twice")
+    except configparser.DuplicateOptionError as error:
+        _fail(path, error.lineno, f"the setting '{error.option}' is there twice")
+    except configparser.ParsingError as error:
+        _fail(path, error.errors[0][0], "neither NAME = VALUE nor [SECTION]")
+    return parser
+
+
+def _lines(parser: configparser.RawConfigParser, text: str) -> dict[tuple[str, str], int]:
+    """Return the line of each section, and of each setting in it: configparser forgets them."""
+    found: dict[tuple[str, str], int] = {}
+    section = ""
+    for number, line in enumerate(text.split("\n"), 1):
+        if header := parser.SECTCRE.match(line.strip()):
+            section = header["header"]
+            found[section, ""] = number
+        else:
+            found.setdefault((section, parser.optionxform(line.partition("=")[0].strip())), number)
+    return found
+
+
+def _fail(path: str, line: int | None, problem: str) -> NoReturn:
+    raise UsageError(f"{path}, line {line}: {problem}")
