@@ -35,6 +35,12 @@ Options:
                       it (default: /etc/clear-containers/cc-proxy.conf, if there).
   --check-config      Check flags, environment and file, print what counts and
                       where it is from, and end.
+  --pprof             Serve metrics and debugging by HTTP; see docs/METRICS.md.
+  --pprof-host HOST   The address to serve that on (default: localhost), or a
+                      Unix socket like unix:///run/x/debug.sock.
+  --pprof-port PORT   The port; 0 is a free one (default: 6060).
+  --pprof-socket PATH
+                      A Unix socket, in the place of address and port.
   --version           Print version and commit.
   --help              Print this help.
 
@@ -72,6 +78,7 @@ from collections.abc import Mapping, Sequence
 from ccproxy_lib.errors import UsageError
 from ccproxy_lib.front.limit_flags import LIMIT_FLAGS, parse_limits
 from ccproxy_lib.front.patch import patch
+from ccproxy_lib.front.pprof_flags import DEFAULT_HOST, DEFAULT_PORT, PPROF_FLAGS, parse_pprof
 from ccproxy_lib.front.settings import Settings
 from ccproxy_lib.front.sources import (
     Given,
@@ -91,6 +98,9 @@ DEFAULTS = {
     "socket-path": DEFAULT_PATH,
     "ksm": Mode.AUTO.value,
     "ksm-root": ksm.DEFAULT_ROOT,
+    "pprof": "false",
+    "pprof-host": DEFAULT_HOST,
+    "pprof-port": DEFAULT_PORT,
 }
 
 # Whether each flag takes a value.
@@ -104,6 +114,7 @@ FLAGS = {
     "ksm-root": True,
     "config": True,
     "check-config": False,
+    **PPROF_FLAGS,
     "version": False,
     "help": False,
     "h": False,
@@ -170,6 +181,7 @@ def _settings(options: Mapping[str, str | None]) -> Settings:
         ksm_mode=_ksm_mode(options["--ksm"]),
         ksm_root=options["--ksm-root"] or DEFAULTS["ksm-root"],
         limits=parse_limits(options),
+        pprof=parse_pprof(options),
     )
 
 

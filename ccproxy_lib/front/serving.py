@@ -5,13 +5,14 @@ Behind the patch: this is where gevent is loaded.
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TYPE_CHECKING
 
-from ccproxy_lib.front.settings import Settings
+from ccproxy_lib.front.settings import Pprof, Settings
 from ccproxy_lib.host import ksm, logs, syslog
 from ccproxy_lib.host.listener import DEFAULT_PATH, BoundListener, Listener
 from ccproxy_lib.service.ksm import KsmTuner
+from ccproxy_lib.service.proxy import Proxy
 from ccproxy_lib.service.server import Daemon, Report, hold_signals
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ def serve(settings: Settings, passed: Passed | None, manager: Manager | None) ->
             line_format=settings.log_format,
         )
         tuner = None if settings.pod else _tuner(settings, listener.path)
-        Daemon(listener, settings.limits, settings.pod, tuner, _reports(manager)).run()
+        daemon = Daemon(listener, settings.limits, settings.pod, tuner, _reports(manager))
+        with _debugging(settings.pprof, passed, daemon.proxy):
+            daemon.run()
 
 
 def _listener(path: str | None, passed: Passed | None) -> Listener:
@@ -39,6 +42,20 @@ def _listener(path: str | None, passed: Passed | None) -> Listener:
     from ccproxy_lib.host.activation import activated_listener
 
     return activated_listener(passed.clients, path)
+
+
+def _debugging(
+    wanted: Pprof | None, passed: Passed | None, proxy: Proxy
+) -> AbstractContextManager[None]:
+    """Serve the HTTP endpoint, if somebody wants it, until the daemon has ended."""
+    where: Pprof | int | None = wanted
+    if passed is not None and passed.debug is not None:
+        where = passed.debug
+    if where is None:
+        return nullcontext()
+    from ccproxy_lib.front.debug_endpoint import serving
+
+    return serving(where, proxy)
 
 
 def _tuner(settings: Settings, socket_path: str) -> KsmTuner:

@@ -9,11 +9,20 @@ from ccproxy_lib.state.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)
+class Pprof:
+    """Where the HTTP endpoint for debugging is: at ``path``, or else at ``host`` and ``port``."""
+
+    path: str | None
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All that a daemon can be told.
 
     ``path`` is None where nobody has named a socket, ``log_format`` where nobody has
-    said how the log should look.
+    said how the log should look, ``pprof`` where nobody wants the endpoint.
     """
 
     path: str | None
@@ -23,3 +32,4 @@ class Settings:
     ksm_mode: Mode
     ksm_root: str
     limits: Limits
+    pprof: Pprof | None = None

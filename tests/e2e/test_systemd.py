@@ -21,6 +21,7 @@ from tests.e2e.harness import (
     wait_until,
 )
 from tests.e2e.test_where_the_original_falls_over import accept_soon
+from tests.e2e.web import Web
 
 pytestmark = pytest.mark.heavy
 
@@ -134,7 +135,10 @@ def test_the_socket_for_clients_and_one_for_metrics(start_with_sockets, tmp_path
         program = start_with_sockets(("metrics", "x"), [metrics, clients], "-log", "info")
         program.wait_for_log(f"msg=listening path={path}")
         Client(path).close()
+        web = Web(str(tmp_path / "metrics.sock"))
+        assert web.json()["uri"] == f"unix://{path}"
         assert program.stop() == 0
+    assert os.path.exists(web.address)
 
 
 def test_sockets_for_another_process_are_left_alone(start_daemon, path):
