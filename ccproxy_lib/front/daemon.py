@@ -61,6 +61,8 @@ Limits (times in seconds, fractions allowed; sizes in bytes, or with K, M, G):
   --max-pending N       Bytes of answers that a client has not read (16M).
   --max-json-depth N    How deep JSON from a client may nest (100).
   --frame-timeout S     How long a client may take over one frame (30).
+  --log-burst N         Log entries that a client may send at once (1000).
+  --log-rate N          Log entries a second of a client beyond that (200).
 
 Each option may be written -x VALUE, -x=VALUE, --x VALUE or --x=VALUE, set in the
 environment (CC_PROXY_MAX_VMS for -max-vms, CC_PROXY_LOG_LEVEL for -log), or stand in

@@ -76,6 +76,8 @@ LIMIT_FLAGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "max-pending": ("max_pending_bytes", positive_size),
     "max-json-depth": ("max_json_depth", depth),
     "frame-timeout": ("frame_timeout_s", seconds),
+    "log-burst": ("max_log_burst", count),
+    "log-rate": ("max_log_rate", count),
 }
 
 

@@ -120,6 +120,7 @@ def log_control(client: Connection, payload: Payload) -> bytes:
         logs.set_level(level)
     fields = tags(client=client.id, level=request.level, target=request.container_id or "all")
     log.warning("log level changed", extra=fields)
+    client.proxy.follow_consoles()
     return b""
 
 

@@ -108,6 +108,13 @@ class Connection:
         self._slow_message = -1
         self._slow_left_s = 0.0
 
+    @property
+    def vm_id(self) -> str:
+        """The VM that the client has to do with, "" if there is none yet."""
+        if self.shim is not None:
+            return self.shim.session.vm.id
+        return "" if self.link is None else self.link.vm.id
+
     def serve(self) -> None:
         """Serve the client until it has gone or broken the protocol."""
         log.info("client connected", extra=tags(client=self.id, **_peer_fields(self.peer)))

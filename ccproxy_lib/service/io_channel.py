@@ -21,6 +21,7 @@ from gevent.event import Event
 from ccproxy_lib.errors import ProtocolError
 from ccproxy_lib.host.hangup import HasDescriptor, hung_up
 from ccproxy_lib.host.logs import tags
+from ccproxy_lib.service.io_dump import IoDump
 from ccproxy_lib.service.stream import Bell, Stream
 from ccproxy_lib.service.waiting import LOOK_EVERY_S
 from ccproxy_lib.state.input import Input, InputQueue
@@ -70,6 +71,7 @@ class IoChannel:
         self._input = InputQueue()
         self._has_input = Bell()
         self._parser = TtyParser()
+        self._dump = IoDump(vm)
         self._broken = False
         self.greenlets = [gevent.spawn(self._read), gevent.spawn(self._write)]
 
@@ -114,7 +116,10 @@ class IoChannel:
                 self._has_input.wait()
                 writes = 0
                 while self._input:
-                    self._stream.send_all(self._input.next_write(self._headers_within()))
+                    write = self._input.next_write(self._headers_within())
+                    if log.isEnabledFor(logging.DEBUG):
+                        self._dump.to_vm(write)
+                    self._stream.send_all(write)
                     writes += 1
                     if writes % WRITES_IN_A_ROW == 0:
                         gevent.sleep(0)  # a VM that reads fast would keep us here
@@ -165,7 +170,10 @@ class IoChannel:
         """Hand each message of one read to its session, then let those sessions send."""
         routes = self._vm.routes
         touched: dict[Session, None] = {}
-        for seq, piece, length in self._parser.feed(read):
+        messages = self._parser.feed(read)
+        if log.isEnabledFor(logging.DEBUG):
+            messages = self._dump.from_vm(messages)
+        for seq, piece, length in messages:
             route = routes.get(seq)
             if route is None:
                 self._stray(seq, length)

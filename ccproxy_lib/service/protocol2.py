@@ -6,12 +6,13 @@ import logging
 
 import gevent
 
-from ccproxy_lib.errors import CommandError, PayloadError, PayloadTooLarge, ProtocolError
+from ccproxy_lib.errors import CommandError, PayloadTooLarge, ProtocolError
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.answers import answer, answer_error, answerer
 from ccproxy_lib.service.commands import HANDLERS
 from ccproxy_lib.service.connection import Connection, Disconnect
-from ccproxy_lib.wire import json, payloads
+from ccproxy_lib.service.log_entries import LogEntries
+from ccproxy_lib.wire import json
 from ccproxy_lib.wire.frames import Command, Frame, FrameParser, Stream, Type
 
 COMMANDS_IN_A_ROW = 32
@@ -21,22 +22,16 @@ STDIN = int(Stream.STDIN)
 
 log = logging.getLogger(__name__)
 
-_LOG_LEVELS = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warn": logging.WARNING,
-    "error": logging.ERROR,
-}
-
 
 class Protocol2:
     """Speaks protocol 2 with a client."""
 
-    __slots__ = ("_commands", "_parser", "client")
+    __slots__ = ("_commands", "_entries", "_parser", "client")
 
     def __init__(self, client: Connection) -> None:
         self.client = client
         self._commands = 0
+        self._entries: LogEntries | None = None
         self._parser = FrameParser(client.proxy.limits.max_payload_bytes)
 
     @property
@@ -114,10 +109,6 @@ class Protocol2:
             self.client.shim.refuse(message, answerer(self.client, opcode))
 
     def _log(self, payload: bytes | memoryview) -> None:
-        try:
-            json.check_depth(payload, self.client.proxy.limits.max_json_depth)
-            entry = payloads.parse_log_entry(payload)
-        except PayloadError as error:
-            raise ProtocolError(f"invalid log entry: {error}") from None
-        fields = tags(client=self.client.id, source=entry.source, container=entry.container_id)
-        log.log(_LOG_LEVELS[entry.level], "%s", entry.message, extra=fields)
+        if self._entries is None:
+            self._entries = LogEntries(self.client)
+        self._entries.take(payload)

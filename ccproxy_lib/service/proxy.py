@@ -107,6 +107,11 @@ class Proxy:
         link.unregister()
         link.close("the VM was unregistered")
 
+    def follow_consoles(self) -> None:
+        """Log the consoles that somebody wants to see since the log's level has changed."""
+        for link in tuple(self.links.values()):
+            link.follow_console()
+
     def _link_closed(self, link: VmLink) -> None:
         if link.vm in self.links:  # otherwise it was never registered
             self.link_closed(link)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import gevent
 
 from ccproxy_lib.errors import CCProxyError, CommandError, DeadlineMissed, VmGone
+from ccproxy_lib.host import logs
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.console import follow_console
 from ccproxy_lib.service.ctl_channel import CtlChannel
@@ -65,6 +66,7 @@ class VmLink:
         self.unregistered = False
         self._leaving = False
         self._closed = False
+        self._console: gevent.Greenlet[..., None] | None = None
 
     def connect(self, ctl_path: str, io_path: str, console_path: str = "") -> None:
         """Connect both channels and wait for the agent's READY; follow the console meanwhile.
@@ -79,10 +81,8 @@ class VmLink:
             ctl_channel.close()
             raise
         self._streams = (ctl_channel, io_channel)
-        self._console: gevent.Greenlet[..., None] | None = None
-        if console_path and log.isEnabledFor(logging.DEBUG):
-            timeout_s = self._limits.ready_timeout_s
-            self._console = gevent.spawn(follow_console, self.vm.id, console_path, timeout_s)
+        self._console_path = console_path
+        self.follow_console()
         self.ctl = CtlChannel(
             self.vm.id,
             ctl_channel,
@@ -100,6 +100,14 @@ class VmLink:
             raise DeadlineMissed(reason, "ready-timeout")
         if self._closed:
             raise VmGone(self._reason)
+
+    def follow_console(self) -> None:
+        """Log what the VM prints from now on, if somebody wants that and it has a console."""
+        followed = self._console is not None and not self._console.dead
+        wanted = logs.wants(logging.DEBUG, self.vm.id) and self._console_path
+        if wanted and not followed and not self._closed:
+            path, timeout_s = self._console_path, self._limits.ready_timeout_s
+            self._console = gevent.spawn(follow_console, self.vm.id, path, timeout_s)
 
     def _wait_for_ready(self, deadline_s: float) -> bool:
         """Wait for READY; an agent that has said it to another connection before is asked."""

@@ -35,6 +35,8 @@ class Limits:
     max_pending_bytes: int = 16 * MIB
     max_json_depth: int = 100
     frame_timeout_s: float = 30.0
+    max_log_burst: int = 1000
+    max_log_rate: int = 200
 
     # How long an orderly stop may take before the rest is cut off.
     shutdown_timeout_s: float = 2.0

@@ -9,13 +9,15 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import logfmtkv
 import pytest
 
+from ccproxy_lib.wire import tty
 from ccproxy_lib.wire.frames import Command, Stream, Type
-from tests.e2e.harness import PATIENCE_S, TOP, Client, Refused, exclusive, wait_until
+from tests.e2e.harness import PATIENCE_S, TOP, Client, Refused, container, exclusive, wait_until
 
 JOURNALD = "/lib/systemd/systemd-journald"
 
@@ -49,6 +51,19 @@ def ask(path: Path, command: int = Command.CONNECT_SHIM) -> None:
     """Be a client that is refused, and answered."""
     with Client(str(path)) as client, pytest.raises(Refused):
         client.call(command, {"token": "x"})
+
+
+def accept_soon(vm) -> None:
+    threading.Thread(target=vm.accept).start()
+
+
+def start(vm, runtime, container_id: str, token: str) -> int:
+    """Start a container with a terminal; returns its stream's number."""
+    data = container(container_id, "x", terminal=True)
+    runtime.hyper_command("newcontainer", data, token)
+    started = json.loads(vm.ack().payload)
+    runtime.answer()
+    return started["process"]["stdio"]
 
 
 def send_entry(client: Client, **entry) -> None:
@@ -124,6 +139,158 @@ def test_a_reader_that_is_gone_stops_nobody(tmp_path):
         daemon.stderr.close()
         for _ in range(3):
             ask(path)
+
+
+# ---- entries of clients
+
+
+def records(daemon) -> list[dict[str, str]]:
+    """What a daemon has logged, as the fields of each line."""
+    return [logfmtkv.parse(line, strict=True) for line in daemon.log.splitlines()]
+
+
+def test_a_flood_of_entries_is_cut_and_counted(start_daemon):
+    daemon = start_daemon("-log-burst", "20", "-log-rate", "1")
+    with daemon.client() as client, daemon.client() as other:
+        for number in range(500):
+            send_entry(client, level="error", msg=f"entry {number}")
+        send_entry(other, level="error", msg="from another")
+
+        def told() -> int:
+            said = records(daemon)
+            counts = [int(each["count"]) for each in said if each["msg"] == "log entries dropped"]
+            return sum(counts) + sum(each["msg"].startswith("entry ") for each in said)
+
+        wait_until(lambda: told() == 500, "all are logged or counted")
+        status = json.loads(client.call(Command.STATUS, {"sessions": False}))
+    said = records(daemon)
+    entries = [each["msg"] for each in said if each["msg"].startswith("entry ")]
+    assert entries[:20] == [f"entry {number}" for number in range(20)]
+    assert status["drops"]["log-entries"] == 500 - len(entries)
+    assert "from another" in [each["msg"] for each in said]
+    (client_id,) = {each["client"] for each in said if each["msg"].startswith("entry ")}
+    (dropper,) = {each["client"] for each in said if each["msg"] == "log entries dropped"}
+    assert dropper == client_id
+
+
+def test_entries_that_nobody_wants_count_for_nothing(start_daemon):
+    daemon = start_daemon("-log-burst", "1", "-log-rate", "1", "-log", "info")
+    with daemon.client() as client:
+        for _ in range(100):
+            send_entry(client, level="debug", msg="unwanted")
+        send_entry(client, level="info", msg="wanted")
+        daemon.wait_for_log("msg=wanted")
+    assert "unwanted" not in daemon.log
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "two\ntime=2020-01-01T00:00:00Z level=error msg=forged vm=c9",
+        '" level=error msg="forged',
+        "\r\x1b]0;mine\x07\x1b[2J\x9b31m\u2028",
+        "\\",
+    ],
+)
+def test_an_entry_cannot_forge_another(daemon, text, vm_id):
+    with daemon.client() as client:
+        send_entry(client, level="info", msg=text, containerId=vm_id + text)
+        daemon.wait_for_log(f"container={json.dumps(vm_id)[:-1]}")
+    (said,) = (each for each in records(daemon) if each.get("source") == "shim")
+    assert (said["level"], said["msg"], said["container"]) == ("info", text, vm_id + text)
+    assert "\x1b" not in daemon.log
+
+
+def test_an_entry_has_the_vm_of_its_client(daemon, registered, vm_id):
+    _, runtime = registered
+    (token,) = runtime.attach(vm_id, 1)
+    with daemon.shim(token) as shim:
+        send_entry(shim, level="warn", msg="of the shim", containerId="box")
+        send_entry(runtime, level="warn", msg="of the runtime", source="runtime")
+        daemon.wait_for_log("of the shim")
+        daemon.wait_for_log("of the runtime")
+    said = {each["msg"]: each for each in records(daemon)}
+    names = ("level", "vm", "source", "container")
+    assert [said["of the shim"][name] for name in names] == ["warning", vm_id, "shim", "box"]
+    assert [said["of the runtime"][name] for name in names] == ["warning", vm_id, "runtime", ""]
+
+
+# ---- debug
+
+
+def lines_about(daemon, message: str) -> list[dict[str, str]]:
+    return [each for each in records(daemon) if each["msg"] == message]
+
+
+def test_debug_shows_messages_of_the_io_channel(daemon, registered, vm_id):
+    vm, runtime = registered
+    (token,) = runtime.attach(vm_id, 1)
+    with daemon.shim(token) as shim:
+        stdio = start(vm, runtime, "box", token)
+        vm.output(stdio, b"hello \x00\xff")
+        vm.output(stdio, b"x" * 5000)
+        assert len(shim.read_stdout_bytes(5008)) == 5008
+        shim.stdin(b"to the process")
+        assert vm.input() == (stdio, b"to the process")
+        vm.exit(stdio, 3)
+        assert shim.collect()[2] == 3
+    where = {"vm": vm_id, "container": "box", "seq": str(stdio)}
+    out = [each for each in lines_about(daemon, "from the VM") if each.items() >= where.items()]
+    assert out[0]["bytes"] == "8"
+    assert out[0]["hex"] == b"hello \x00\xff".hex()
+    assert {each["hex"] for each in out if each["bytes"] == "5000"} == {(b"x" * 64).hex()}
+    assert [each["hex"] for each in out[-2:]] == ["", "03"]
+    (sent,) = (each for each in lines_about(daemon, "to the VM") if each.items() >= where.items())
+    assert (sent["bytes"], sent["hex"]) == ("14", b"to the process".hex())
+
+
+def test_many_messages_are_shown_within_bounds(daemon, registered, vm_id):
+    vm, runtime = registered
+    (token,) = runtime.attach(vm_id, 1)
+    with daemon.shim(token) as shim:
+        stdio = start(vm, runtime, "box", token)
+        for _ in range(30):
+            vm.io.sendall(tty.encode(stdio, b"y") * 100)
+        vm.output(stdio, b"end")
+        shim.read_stdout(b"end")
+        vm.exit(stdio, 0)
+        shim.collect()
+    shown = len(lines_about(daemon, "from the VM"))
+    assert 500 <= shown < 3000
+
+
+def test_one_vm_can_be_debugged_alone_and_its_console_too(start_daemon, scripted, tmp_path):
+    daemon = start_daemon()
+    consoles, vms = {}, {}
+    with daemon.client() as runtime, contextlib.ExitStack() as stack:
+        runtime.call(Command.LOG_CONTROL, {"level": "warn"})
+        for vm_id in ("quiet", "loud"):
+            vm = vms[vm_id] = scripted()
+            consoles[vm_id] = stack.enter_context(socket.socket(socket.AF_UNIX))
+            consoles[vm_id].bind(str(tmp_path / vm_id))
+            consoles[vm_id].listen()
+            consoles[vm_id].settimeout(PATIENCE_S)
+            accept_soon(vm)
+            runtime.register(vm, vm_id, console=str(tmp_path / vm_id))
+        with daemon.client() as operator:
+            for _ in range(2):  # the second time it is followed already
+                members = {"level": "debug", "containerId": "loud"}
+                operator.call(Command.LOG_CONTROL, members)
+            console = stack.enter_context(consoles["loud"].accept()[0])
+            console.sendall(b"the kernel says\n")
+            daemon.wait_for_log("the kernel says")
+            for vm in vms.values():
+                vm.output(7, b"x")
+            daemon.wait_for_log("from the VM")
+            members = {"level": "default", "containerId": "loud"}
+            operator.call(Command.LOG_CONTROL, members)
+            console.sendall(b"unheard\n")
+        consoles["quiet"].setblocking(False)
+        with pytest.raises(BlockingIOError):
+            consoles["quiet"].accept()
+    assert daemon.stop() == 0
+    assert "unheard" not in daemon.log
+    assert {each["vm"] for each in lines_about(daemon, "from the VM")} == {"loud"}
 
 
 # ---- the journal
