@@ -7,11 +7,16 @@ Usage:
   cc-proxy shim [options]
   cc-proxy exec [options] VM [--] COMMAND...
   cc-proxy hyper [options] VM NAME [JSON]
+  cc-proxy status [options] [VM]
+  cc-proxy top [options]
+  cc-proxy events [options] [VM]
+  cc-proxy log-level [options] LEVEL
 
 The daemon serves many VMs on one socket, or with -uri a single one, and then
 ends with it.  'demo' shows it at work on this host; 'agent' is the agent that
 the demo uses in the place of a VM (see 'cc-proxy agent --help').  'shim' stands
 for cc-shim, 'exec' runs a command in a VM, and 'hyper' asks a VM's agent.
+'status', 'top', 'events' and 'log-level' look into a running daemon.
 
 Options:
   --log LEVEL         What to log: debug, info, warn, error, fatal or panic

@@ -17,6 +17,10 @@ UNPATCHED = {
     "shim": "ccproxy_lib.front.shim",
     "exec": "ccproxy_lib.front.exec",
     "hyper": "ccproxy_lib.front.hyper",
+    "events": "ccproxy_lib.front.views.events",
+    "log-level": "ccproxy_lib.front.views.log_level",
+    "status": "ccproxy_lib.front.views.status",
+    "top": "ccproxy_lib.front.views.top",
 }
 PATCHED = {"agent": "ccproxy_lib.front.sandbox.main"}
 # It patches when it is in the background: gevent's hub does not outlive a fork.
@@ -102,13 +106,13 @@ def _dispatch(argv: list[str]) -> int:
 def _run(module: str, arguments: list[str]) -> int:
     from importlib import import_module
 
-    from ccproxy_lib.errors import StartError, UsageError
+    from ccproxy_lib.errors import ProxyError, StartError, UsageError
 
     try:
         return int(import_module(module).main(arguments))
     except UsageError as error:
         print(f"cc-proxy: {error}", file=sys.stderr)
         return EXIT_USAGE
-    except StartError as error:
+    except (ProxyError, StartError) as error:
         print(f"cc-proxy: {error}", file=sys.stderr)
         return EXIT_FAILURE
