@@ -36,6 +36,10 @@ Options:
                       initial leaves it as it is (default: auto; with -uri it
                       is left as it is).  What was set before comes back at exit.
   --ksm-root DIR      The directory that stands for /sys/kernel/mm/ksm.
+  --daemonize         Go to the background; the program ends when the daemon's
+                      socket answers, or has a status that says that it does not.
+                      The log goes to the journal and to syslog.
+  --pid-file PATH     Write the daemon's process id to this file, as long as it runs.
   --config FILE       Read settings from this file; flags and environment win over
                       it (default: /etc/clear-containers/cc-proxy.conf, if there).
   --check-config      Check flags, environment and file, print what counts and
@@ -119,6 +123,8 @@ FLAGS = {
     "socket-path": True,
     "ksm": True,
     "ksm-root": True,
+    "daemonize": False,
+    "pid-file": True,
     "config": True,
     "check-config": False,
     **PPROF_FLAGS,
@@ -183,6 +189,8 @@ def _settings(options: Mapping[str, str | None]) -> Settings:
     return Settings(
         path=options["--socket-path"] or uri_path,
         pod=uri is not None,
+        daemonize=options["--daemonize"] is not None,
+        pid_file=options["--pid-file"],
         log_level=logs.parse_level(options["--log"] or DEFAULTS["log"]),
         log_format=logs.parse_format(options["--log-format"]),
         ksm_mode=_ksm_mode(options["--ksm"]),
@@ -203,10 +211,18 @@ def _serve(settings: Settings) -> int:
         from ccproxy_lib.host.notify import take_manager
 
         manager = take_manager()
+    starter = None
+    if settings.daemonize:
+        from ccproxy_lib.host.daemonize import detach
+
+        result = detach()
+        if isinstance(result, int):
+            return result
+        starter = result
     patch()
     from ccproxy_lib.front.serving import serve
 
-    serve(settings, passed, manager)
+    serve(settings, passed, manager, starter)
     return 0
 
 

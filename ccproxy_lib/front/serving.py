@@ -17,23 +17,42 @@ from ccproxy_lib.service.server import Daemon, Report, hold_signals
 
 if TYPE_CHECKING:
     from ccproxy_lib.host.activation import Passed
+    from ccproxy_lib.host.daemonize import Starter
     from ccproxy_lib.host.notify import Manager
 
 
-def serve(settings: Settings, passed: Passed | None, manager: Manager | None) -> None:
-    """Serve until the end, with what the service manager has given us; raises StartError."""
-    # An end before the daemon looks after signals would leave the socket's file.
+def serve(
+    settings: Settings,
+    passed: Passed | None,
+    manager: Manager | None,
+    starter: Starter | None,
+) -> None:
+    """Serve until the end; raises StartError.
+
+    The sockets and the manager are what a service manager has given us, and the
+    starter is there if we are in the background.
+    """
+    # An end before the daemon looks after signals would leave its files.
     hold_signals()
-    with closing(_listener(settings.path, passed)) as listener:
+    with _pid_file(settings.pid_file), closing(_listener(settings.path, passed)) as listener:
         logs.set_up(
             settings.log_level,
-            syslog_path=syslog.DEFAULT_PATH if settings.pod else None,
+            syslog_path=syslog.DEFAULT_PATH if settings.pod or starter else None,
             line_format=settings.log_format,
+            detached=starter is not None,
         )
         tuner = None if settings.pod else _tuner(settings, listener.path)
-        daemon = Daemon(listener, settings.limits, settings.pod, tuner, _reports(manager))
+        daemon = Daemon(listener, settings.limits, settings.pod, tuner, _reports(manager, starter))
         with _debugging(settings.pprof, passed, daemon.proxy):
             daemon.run()
+
+
+def _pid_file(path: str | None) -> AbstractContextManager[object]:
+    if path is None:
+        return nullcontext()
+    from ccproxy_lib.host.pid_file import PidFile
+
+    return closing(PidFile(path))
 
 
 def _listener(path: str | None, passed: Passed | None) -> Listener:
@@ -63,9 +82,10 @@ def _tuner(settings: Settings, socket_path: str) -> KsmTuner:
     return KsmTuner(settings.ksm_mode, files)
 
 
-def _reports(manager: Manager | None) -> list[Report]:
-    if manager is None:
-        return []
-    from ccproxy_lib.service.notify import ManagerReport
+def _reports(manager: Manager | None, starter: Starter | None) -> list[Report]:
+    reports: list[Report] = [starter] if starter else []
+    if manager is not None:
+        from ccproxy_lib.service.notify import ManagerReport
 
-    return [ManagerReport(manager)]
+        reports.append(ManagerReport(manager))
+    return reports

@@ -27,6 +27,8 @@ class Settings:
 
     path: str | None
     pod: bool
+    daemonize: bool
+    pid_file: str | None
     log_level: int
     log_format: str | None
     ksm_mode: Mode

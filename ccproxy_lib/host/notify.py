@@ -13,10 +13,11 @@ _MICROSECONDS = 1_000_000
 
 
 class Manager(NamedTuple):
-    """What the service manager has told us: its address, and how often it wants a ping, if ever."""
+    """What the service manager has told process ``pid``: its address, how often it wants a ping."""
 
     address: str
     watchdog_s: float | None
+    pid: int
 
 
 def take_manager() -> Manager | None:
@@ -28,7 +29,7 @@ def take_manager() -> Manager | None:
     if not address.startswith(("/", "@")):
         return None
     wants_pings = microseconds.isdecimal() and int(microseconds) and pid in ("", str(os.getpid()))
-    return Manager(address, int(microseconds) / _MICROSECONDS if wants_pings else None)
+    return Manager(address, int(microseconds) / _MICROSECONDS if wants_pings else None, os.getpid())
 
 
 class Notifier:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import gevent
@@ -23,6 +24,9 @@ class ManagerReport:
     def __init__(self, manager: Manager) -> None:
         self._notifier = Notifier(manager.address)
         self._watchdog_s = manager.watchdog_s
+        self._ready = ["READY=1"]
+        if os.getpid() != manager.pid:
+            self._ready.append(f"MAINPID={os.getpid()}")
         self._stopping = False
 
     def serving(self, status: Callable[[], str]) -> None:
@@ -41,8 +45,8 @@ class ManagerReport:
         told = ""
         while not self._stopping:
             current = status()
-            lines = [f"STATUS={current}"] if told else ["READY=1", f"STATUS={current}"]
-            if current != told and self._notifier.send(*lines):
+            ready = () if told else self._ready
+            if current != told and self._notifier.send(*ready, f"STATUS={current}"):
                 told = current
             gevent.sleep(STATUS_EVERY_S)
 

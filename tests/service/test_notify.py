@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
 from pathlib import Path
@@ -31,7 +32,7 @@ def heard(tmp_path: Path):
                     lines += manager.recv(1000).decode().split("\n")
             return lines
 
-        report = ManagerReport(Manager(address, WATCHDOG_S))
+        report = ManagerReport(Manager(address, WATCHDOG_S, os.getpid()))
         report.serving(lambda: "well")
         yield heard
         report.stopping()
