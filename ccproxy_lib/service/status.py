@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 import gevent
@@ -17,12 +17,15 @@ from ccproxy_lib import version
 from ccproxy_lib.host import logs, process
 from ccproxy_lib.service.pod import PodProxy
 from ccproxy_lib.service.proxy import Proxy
+from ccproxy_lib.service.turns import in_turns
 from ccproxy_lib.service.vm_link import VmLink
 from ccproxy_lib.state.session import WITHOUT_SHIM, Session, State
 from ccproxy_lib.state.traffic import Traffic
+from ccproxy_lib.state.vm import Vm
 
 # How many sessions to describe before others get a turn.
-SESSIONS_IN_A_ROW = 200
+SESSIONS_IN_A_ROW = 100
+VMS_IN_A_ROW = 10
 
 Report = dict[str, Any]
 
@@ -34,7 +37,7 @@ def status(proxy: Proxy, vm_id: str = "", sessions: bool = True) -> Report:
     a little older than the rest.
     """
     chosen = [proxy.find(vm_id)] if vm_id else list(proxy.links.values())
-    vms = [_vm(link, sessions) for link in chosen]
+    vms = [_vm(link, sessions) for link in in_turns(chosen, VMS_IN_A_ROW)]
     counters = proxy.counters
     return {
         "version": _version(),
@@ -77,6 +80,11 @@ def traffic_of(proxy: Proxy) -> Traffic:
 def _vm(link: VmLink, sessions: bool) -> Report:
     vm = link.vm
     found = tuple(vm.sessions)
+    kept_bytes, spooled_bytes, full = 0, 0, False
+    for session in in_turns(found, SESSIONS_IN_A_ROW):
+        kept_bytes += session.output.kept_bytes
+        spooled_bytes += session.output.spooled_bytes
+        full = full or session.output.full
     report = {
         "id": vm.id,
         "ageSeconds": _age(vm.reserved_s),
@@ -86,21 +94,20 @@ def _vm(link: VmLink, sessions: bool) -> Report:
         "commandsWaiting": link.ctl.waiting,
         "commandOutstandingSeconds": link.ctl.outstanding_s,
         **_traffic(vm.traffic),
-        "bufferedBytes": sum(session.output.kept_bytes for session in found),
-        "spooledBytes": sum(session.output.spooled_bytes for session in found),
-        "full": any(session.output.full for session in found),
+        "bufferedBytes": kept_bytes,
+        "spooledBytes": spooled_bytes,
+        "full": full,
     }
     if sessions:
-        report["sessions"] = list(_sessions(found))
+        report["sessions"] = list(sessions_of(vm))
     return report
 
 
-def _sessions(found: Iterable[Session]) -> Iterable[Report]:
-    for number, session in enumerate(sorted(found, key=_age_order), 1):
+def sessions_of(vm: Vm) -> Iterator[Report]:
+    """Describe a VM's sessions, the oldest first."""
+    for session in in_turns(sorted(vm.sessions, key=_age_order), SESSIONS_IN_A_ROW):
         if session.state is not State.FREED:
             yield _session(session)
-        if number % SESSIONS_IN_A_ROW == 0:
-            gevent.sleep(0)
 
 
 def _age_order(session: Session) -> float:

@@ -6,12 +6,12 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from ccproxy_lib.service.debug import in_turns
 from ccproxy_lib.service.proxy import Proxy
+from ccproxy_lib.service.turns import in_turns
 from ccproxy_lib.service.vm_link import VmLink
 from ccproxy_lib.state.session import STARTING, WITHOUT_SHIM, Session, State
 
-SESSIONS_IN_A_ROW = 500
+SESSIONS_IN_A_ROW = 200
 # A command that an agent has not answered for so long is worth a look.
 SLOW_COMMAND_S = 5.0
 # What waits for a shim or a runtime: they take a moment, but not so long.

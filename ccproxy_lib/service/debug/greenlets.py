@@ -10,11 +10,11 @@ from types import CodeType, FrameType
 import gevent
 from greenlet import greenlet
 
-from ccproxy_lib.service.debug import in_turns
 from ccproxy_lib.service.debug.code_names import file_of, name_of
+from ccproxy_lib.service.turns import in_turns
 
-GREENLETS_IN_A_ROW = 200
-OBJECTS_IN_A_ROW = 20_000
+GREENLETS_IN_A_ROW = 50
+OBJECTS_IN_A_ROW = 5_000
 MAX_DEPTH = 50
 
 # Code and line, from the innermost call outwards; ends with a greenlet's first call.

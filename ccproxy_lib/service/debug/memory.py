@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 
-from ccproxy_lib.service.debug import in_turns
 from ccproxy_lib.service.debug.greenlets import OBJECTS_IN_A_ROW
 from ccproxy_lib.service.proxy import Proxy
+from ccproxy_lib.service.turns import in_turns
 
 PACKAGE = "ccproxy_lib."
 SESSIONS_IN_A_ROW = 500

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import gevent
 
-from ccproxy_lib.service.debug import in_turns
 from ccproxy_lib.service.debug.code_names import file_of, name_of
+from ccproxy_lib.service.turns import in_turns
 
 HERTZ = 100
 MIN_S, MAX_S, DEFAULT_S = 1.0, 60.0, 10.0

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
-from ccproxy_lib.service.debug import in_turns
 from ccproxy_lib.service.debug.census import Census
 from ccproxy_lib.service.proxy import Proxy
-from ccproxy_lib.service.status import status
+from ccproxy_lib.service.status import Report, sessions_of, status
+from ccproxy_lib.service.turns import in_turns
+from ccproxy_lib.state.vm import Vm
 
-VMS_IN_A_ROW = 100
-SESSIONS_IN_A_ROW = 200
+VMS_IN_A_ROW = 20
+SESSIONS_IN_A_ROW = 100
 # What the page can show of what is stuck, and a person can take in.
 MAX_STUCK = 100
 
@@ -22,7 +23,7 @@ def pieces(proxy: Proxy, vm_id: str, sessions: bool) -> Iterator[bytes]:
 
     Raises CommandError for an unknown VM, before anything is sent.
     """
-    report = status(proxy, vm_id, sessions)
+    report = status(proxy, vm_id, sessions=False)
     stuck = Census(proxy).stuck
     report["stuckCount"] = len(stuck)
     report["stuck"] = [
@@ -35,27 +36,32 @@ def pieces(proxy: Proxy, vm_id: str, sessions: bool) -> Iterator[bytes]:
         for each in stuck[:MAX_STUCK]
     ]
     vms = report.pop("vms")
-    return _encode(report, vms)
+    found = {link.vm.id: link.vm for link in proxy.links.values()} if sessions else {}
+    return _encode(report, vms, found)
 
 
-def _encode(report: dict[str, Any], vms: list[dict[str, Any]]) -> Iterator[bytes]:
-    head = json.dumps(report).removesuffix("}")
-    yield f'{head}, "vms": ['.encode()
+def _encode(report: Report, vms: list[Report], with_sessions: Mapping[str, Vm]) -> Iterator[bytes]:
+    yield f'{_open(report)}, "vms": ['.encode()
     comma = ""
-    for vm in in_turns(vms, VMS_IN_A_ROW):
-        sessions = vm.pop("sessions", None)
-        text = json.dumps(vm)
-        if sessions is None:
-            yield (comma + text).encode()
+    for each in in_turns(vms, VMS_IN_A_ROW):
+        vm = with_sessions.get(each["id"])
+        if vm is None:
+            yield (comma + json.dumps(each)).encode()
         else:
-            yield f'{comma}{text.removesuffix("}")}, "sessions": ['.encode()
-            yield from _joined(sessions)
+            yield f'{comma}{_open(each)}, "sessions": ['.encode()
+            yield from _joined(sessions_of(vm))
             yield b"]}"
         comma = ", "
     yield b"]}\n"
 
 
-def _joined(sessions: list[dict[str, Any]]) -> Iterator[bytes]:
-    for start in range(0, len(sessions), SESSIONS_IN_A_ROW):
-        text = json.dumps(sessions[start : start + SESSIONS_IN_A_ROW])
-        yield ((", " if start else "") + text[1:-1]).encode()
+def _open(report: Report) -> str:
+    return json.dumps(report).removesuffix("}")
+
+
+def _joined(sessions: Iterator[Report]) -> Iterator[bytes]:
+    # Encoded at once, as what lives long costs the garbage collector time.
+    comma = ""
+    while some := list(itertools.islice(sessions, SESSIONS_IN_A_ROW)):
+        yield (comma + json.dumps(some)[1:-1]).encode()
+        comma = ", "
