@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -100,7 +101,10 @@ def _dispatch(argv: list[str]) -> int:
 
         patch()
         return _run(PATCHED[command], argv)
-    return _run(UNPATCHED.get(command, DAEMON), argv)
+    if command in UNPATCHED:
+        return _run(UNPATCHED[command], argv)
+    gc.disable()  # what is loaded stays; the daemon collects again once it has started
+    return _run(DAEMON, argv)
 
 
 def _run(module: str, arguments: list[str]) -> int:

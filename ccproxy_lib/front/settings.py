@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ccproxy_lib.state.ksm import Mode
 from ccproxy_lib.state.limits import Limits
 
 
-@dataclass(frozen=True, slots=True)
-class Pprof:
+class Pprof(NamedTuple):
     """Where the HTTP endpoint for debugging is: at ``path``, or else at ``host`` and ``port``."""
 
     path: str | None
@@ -17,8 +16,7 @@ class Pprof:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """All that a daemon can be told.
 
     ``path`` is None where nobody has named a socket, ``log_format`` where nobody has

@@ -6,9 +6,9 @@ KSM's values may be ours, so that after a crash the host's can be found again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from ccproxy_lib.state.ksm import Settings
@@ -33,8 +33,8 @@ class Ksm:
     """
 
     def __init__(self, root: str, memory_path: str) -> None:
-        self._root = Path(root)
-        self.memory_path = Path(memory_path)
+        self._root = root
+        self.memory_path = memory_path
         self._found: Settings | None = None
 
     def recover(self) -> bool:
@@ -50,12 +50,12 @@ class Ksm:
         same_boot = boot_id == _boot_id()
         if same_boot:
             self._write(found)
-        self.memory_path.unlink()
+        os.unlink(self.memory_path)
         return same_boot
 
     def read(self) -> Settings:
         """Return the values; OSError also if they may be read, but not written."""
-        return Settings(*(_read_number(self._root / name) for name in Settings._fields))
+        return Settings(*(_read_number(self._path(name)) for name in Settings._fields))
 
     def apply(self, settings: Settings) -> None:
         """Set these values, once the way back to those before the first call is on disk."""
@@ -69,7 +69,7 @@ class Ksm:
         """Set the values from before the first call of :meth:`apply`, if there was one."""
         if self._found is not None:
             self._write(self._found)
-            self.memory_path.unlink(missing_ok=True)
+            _remove(self.memory_path)
             self._found = None
 
     def _write(self, settings: Settings) -> None:
@@ -78,43 +78,49 @@ class Ksm:
             value = getattr(settings, name)
             # Writing "run" waits until the scanner sleeps, which it seldom does when aggressive.
             if value != getattr(current, name):
-                (self._root / name).write_text(f"{value}\n")
+                with open(self._path(name), "w") as file:
+                    file.write(f"{value}\n")
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._root, name)
 
 
 def anonymous_pages(meminfo: str = "/proc/meminfo") -> int:
     """Return how many anonymous pages the host has; OSError or ValueError if it can't be told."""
-    for line in Path(meminfo).read_text().splitlines():
-        name, _, size = line.partition(":")
-        if name == "AnonPages":
-            return int(size.split()[0]) * 1024 // os.sysconf("SC_PAGE_SIZE")
+    with open(meminfo) as file:
+        for line in file:
+            name, _, size = line.partition(":")
+            if name == "AnonPages":
+                return int(size.split()[0]) * 1024 // os.sysconf("SC_PAGE_SIZE")
     raise ValueError(f"{meminfo} has no AnonPages")
 
 
-def _read_number(path: Path) -> int:
+def _read_number(path: str) -> int:
     # Also for writing, so that values we couldn't change are refused before we change others.
-    with path.open("r+") as file:
+    with open(path, "r+") as file:
         return int(file.read())
 
 
 def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
 
 
 # ---- the memory
 
 
-def _write_memory(path: Path, settings: Settings) -> None:
+def _write_memory(path: str, settings: Settings) -> None:
     """Write it in one step: after a crash it is there as a whole, or not at all."""
     members = {"version": MEMORY_VERSION, "boot": _boot_id(), **settings._asdict()}
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
+    new = f"{path}.new"
+    _remove(new)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MEMORY_MODE)
     with open(descriptor, "w") as file:
         file.write(json.dumps(members) + "\n")
-    new.rename(path)
+    os.rename(new, path)
 
 
-def _read_memory(path: Path) -> tuple[str, Settings]:
+def _read_memory(path: str) -> tuple[str, Settings]:
     # The directory may be open to others, who could put anything there.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(descriptor) as file:
@@ -124,6 +130,11 @@ def _read_memory(path: Path) -> tuple[str, Settings]:
     if not isinstance(members, dict) or members.get("version") != MEMORY_VERSION:
         raise ValueError(f"not of version {MEMORY_VERSION}")
     return str(members.get("boot")), Settings(*(_number(members, it) for it in Settings._fields))
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _number(members: dict[str, Any], name: str) -> int:

@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _CREDENTIALS = struct.Struct("3i")
 _SO_PEERGROUPS = 59  # Linux 4.13 and newer; Python has no name for it
@@ -15,8 +15,7 @@ _GID_BYTES = 4
 _GROUPS_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """Process, user and group ids of a client, as the kernel noted them when it connected."""
 
     pid: int

@@ -8,7 +8,6 @@ is gone with the process.
 from __future__ import annotations
 
 import os
-import tempfile
 
 # Unlike /tmp seldom a file system in memory, which would defeat the purpose.
 DEFAULT_DIRECTORY = "/var/tmp"
@@ -27,6 +26,8 @@ class Spool:
         self._capacity_bytes = capacity_bytes
         self._start = 0
         self.size_bytes = 0
+        import tempfile  # slow to load, and most daemons never need it
+
         directory = os.environ.get("TMPDIR", DEFAULT_DIRECTORY)
         self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 (see close)
 

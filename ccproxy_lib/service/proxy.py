@@ -14,6 +14,7 @@ from ccproxy_lib.errors import CommandError
 from ccproxy_lib.host.hangup import hung_up
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.host.spool import Spool
+from ccproxy_lib.host.tokens import new_token
 from ccproxy_lib.service.events import Events
 from ccproxy_lib.service.hub_lag import HubLag
 from ccproxy_lib.service.outbox import Outbox
@@ -25,6 +26,7 @@ from ccproxy_lib.state.output import Output
 from ccproxy_lib.state.packets import PacketOutput
 from ccproxy_lib.state.registry import Registry
 from ccproxy_lib.state.session import OVER, WITHOUT_SHIM, Event, Session
+from ccproxy_lib.state.traffic import sum_up
 from ccproxy_lib.state.vm import Vm
 from ccproxy_lib.wire.payloads import RegisterVM
 
@@ -58,7 +60,7 @@ class Proxy:
         self.events = Events(self.counters)
         self.hub_lag = HubLag()
         self.started_s = time.monotonic()
-        self.registry = Registry(limits, self._new_output, self.counters)
+        self.registry = Registry(new_token, limits, self._new_output, self.counters)
         self.clients: set[Client] = set()
         self.links: dict[Vm, VmLink] = {}
         self.holders: dict[Session, Holder] = {}
@@ -119,7 +121,7 @@ class Proxy:
     def link_closed(self, link: VmLink) -> None:
         """A VM's channels are closed for good."""
         self.links.pop(link.vm, None)
-        self.counters.past.add(link.vm.traffic)
+        self.counters.past = sum_up((self.counters.past, link.vm.traffic))
 
     # ---- sessions
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import logging
 import signal
@@ -14,7 +13,6 @@ from typing import Protocol
 import gevent
 from gevent.event import Event
 from gevent.pool import Pool
-from gevent.util import format_run_info
 
 from ccproxy_lib.host.listener import Listener
 from ccproxy_lib.host.logs import tags
@@ -85,7 +83,7 @@ class Daemon:
         self._listener = listener
         self._reports = tuple(reports)
         if pod:
-            limits = dataclasses.replace(limits, max_vms=1)
+            limits = limits._replace(max_vms=1)
         self._limits = limits
         self._stopping = Event()
         self.proxy = (PodProxy if pod else Proxy)(listener.uri, limits)
@@ -112,6 +110,7 @@ class Daemon:
         gevent.spawn(self._collect_garbage)
         self.proxy.hub_lag.start()
         gevent.spawn(self._report)
+        _settle()
         log.info("listening", extra=tags(path=self._listener.path))
         self._stopping.wait()
         self._stop()
@@ -156,8 +155,16 @@ class Daemon:
         log.info("stopped")
 
 
+def _settle() -> None:
+    """Collect garbage again, but never look at what is loaded now and stays for good."""
+    gc.freeze()
+    gc.enable()
+
+
 def log_greenlets() -> None:
     """Log what every greenlet is doing, and how many there are."""
+    from gevent.util import format_run_info  # slow to load, and seldom needed
+
     lines: list[str] = format_run_info()  # type: ignore[func-returns-value, assignment]
     found = [each for each in gc.get_objects() if isinstance(each, gevent.Greenlet)]
     count = sum(1 for each in found if not each.dead)

@@ -20,7 +20,7 @@ from ccproxy_lib.service.proxy import Proxy
 from ccproxy_lib.service.turns import in_turns
 from ccproxy_lib.service.vm_link import VmLink
 from ccproxy_lib.state.session import WITHOUT_SHIM, Session, State
-from ccproxy_lib.state.traffic import Traffic
+from ccproxy_lib.state.traffic import Traffic, sum_up
 from ccproxy_lib.state.vm import Vm
 
 # How many sessions to describe before others get a turn.
@@ -71,10 +71,7 @@ def status(proxy: Proxy, vm_id: str = "", sessions: bool = True) -> Report:
 
 def traffic_of(proxy: Proxy) -> Traffic:
     """Return what has gone through the daemon since its start."""
-    total = Traffic()
-    for each in (proxy.counters.past, *(link.vm.traffic for link in proxy.links.values())):
-        total.add(each)
-    return total
+    return sum_up((proxy.counters.past, *(link.vm.traffic for link in proxy.links.values())))
 
 
 def _vm(link: VmLink, sessions: bool) -> Report:

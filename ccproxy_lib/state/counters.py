@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass, field
 
 from ccproxy_lib.errors import CommandError, DeadlineMissed
 from ccproxy_lib.state.traffic import Traffic
@@ -49,7 +48,6 @@ class Histogram:
         self.sum_s += value_s
 
 
-@dataclass(slots=True)
 class Counters:
     """Totals of one daemon.
 
@@ -60,15 +58,28 @@ class Counters:
     took to answer.
     """
 
-    clients: int = 0
-    vms: int = 0
-    sessions: int = 0
-    commands: int = 0
-    refusals: Counter[str] = field(default_factory=Counter)
-    deadlines: Counter[str] = field(default_factory=Counter)
-    drops: Counter[str] = field(default_factory=Counter)
-    past: Traffic = field(default_factory=Traffic)
-    command_seconds: Histogram = field(default_factory=Histogram)
+    __slots__ = (
+        "clients",
+        "command_seconds",
+        "commands",
+        "deadlines",
+        "drops",
+        "past",
+        "refusals",
+        "sessions",
+        "vms",
+    )
+
+    def __init__(self) -> None:
+        self.clients = 0
+        self.vms = 0
+        self.sessions = 0
+        self.commands = 0
+        self.refusals: Counter[str] = Counter()
+        self.deadlines: Counter[str] = Counter()
+        self.drops: Counter[str] = Counter()
+        self.past = Traffic()
+        self.command_seconds = Histogram()
 
     def refused(self, error: CommandError) -> None:
         """Count a command that was refused or came to nothing."""

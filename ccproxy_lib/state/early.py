@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ccproxy_lib.wire.payloads import Signal
 
 
-@dataclass(slots=True)
-class EarlySignal:
+class EarlySignal(NamedTuple):
     """A signal that waits for its process; ``answer`` takes an error's text, or "" for success.
 
     One with a ``refusal`` waits for nothing but its turn to be answered with that.

@@ -10,7 +10,6 @@ looking on as hard would only cost CPU.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -40,8 +39,7 @@ class Settings(NamedTuple):
     sleep_millisecs: int
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """A phase of ours: scan a share of the anonymous pages, sleep, and for how long so."""
 
     share: int

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import secrets
 from collections.abc import Callable
 
 from ccproxy_lib.errors import CommandError, LimitReached
@@ -12,9 +10,8 @@ from ccproxy_lib.state.input import Input
 from ccproxy_lib.state.limits import Limits
 from ccproxy_lib.state.output import Output
 from ccproxy_lib.state.session import BEFORE_PROCESS, Event, Session, State
+from ccproxy_lib.state.traffic import sum_up
 from ccproxy_lib.state.vm import Vm
-
-TOKEN_BYTES = 32
 
 
 class Registry:
@@ -23,17 +20,28 @@ class Registry:
     A VM's id is taken from :meth:`reserve` on, so that two clients cannot
     register the same one at once; it is found from :meth:`publish` on.  After
     :meth:`unregister` the id is free, while the VM object may live on until its
-    last session has ended.  ``new_output`` makes the output of a new session.
+    last session has ended.  ``new_token`` makes a token, ``new_output`` the output
+    of a new session.
     """
 
-    __slots__ = ("_counters", "_limits", "_new_output", "_reserved", "_tokens", "_vms")
+    __slots__ = (
+        "_counters",
+        "_limits",
+        "_new_output",
+        "_new_token",
+        "_reserved",
+        "_tokens",
+        "_vms",
+    )
 
     def __init__(
         self,
+        new_token: Callable[[], str],
         limits: Limits | None = None,
         new_output: Callable[[], Output] = Output,
         counters: Counters | None = None,
     ) -> None:
+        self._new_token = new_token
         self._counters = counters or Counters()
         self._limits = limits or Limits()
         self._new_output = new_output
@@ -102,7 +110,7 @@ class Registry:
         return [self._allocate(vm).token for _ in range(count)]
 
     def _allocate(self, vm: Vm) -> Session:
-        token = base64.urlsafe_b64encode(secrets.token_bytes(TOKEN_BYTES)).decode()
+        token = self._new_token()
         session = Session(vm, token, self._new_output())
         self._tokens[token] = session
         self._add(session)
@@ -152,7 +160,7 @@ class Registry:
         self._tokens.pop(session.token, None)
         if session in session.vm.sessions:
             session.vm.sessions.discard(session)
-            session.vm.past.add(session.traffic)
+            session.vm.past = sum_up((session.vm.past, session.traffic))
         return session.free()
 
     def expired(self, now_s: float) -> list[Session]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from typing import NamedTuple
 
 
-@dataclass(slots=True)
-class Traffic:
+class Traffic(NamedTuple):
     """Bytes and messages each way, payloads only.
 
     stdin goes to the agent; output is stdout and stderr, on their way to the shim.
@@ -18,9 +18,8 @@ class Traffic:
     output_bytes: int = 0
     output_messages: int = 0
 
-    def add(self, other: Traffic) -> None:
-        """Count what another one has counted."""
-        self.stdin_bytes += other.stdin_bytes
-        self.stdin_messages += other.stdin_messages
-        self.output_bytes += other.output_bytes
-        self.output_messages += other.output_messages
+
+def sum_up(all: Iterable[Traffic]) -> Traffic:
+    """Return the sum of any number of them."""
+    columns = zip(*all, strict=True)
+    return Traffic(*map(sum, columns))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ccproxy_lib.state.session import Session
-from ccproxy_lib.state.traffic import Traffic
+from ccproxy_lib.state.traffic import Traffic, sum_up
 from ccproxy_lib.wire.frames import Stream
 
 
@@ -55,8 +55,7 @@ class Vm:
                 stdin_bytes += sent.payload_bytes
                 stdin_messages += sent.messages
         total = Traffic(stdin_bytes, stdin_messages, output_bytes, output_messages)
-        total.add(self.past)
-        return total
+        return sum_up((self.past, total))
 
     @property
     def next_number(self) -> int:

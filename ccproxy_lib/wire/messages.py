@@ -11,8 +11,7 @@ Requests are ``{"id": NAME, "data"?: {...}}``, responses
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ccproxy_lib.errors import PayloadError, PayloadTooLarge, ProtocolError
 from ccproxy_lib.wire import json
@@ -53,8 +52,7 @@ class MessageParser(BufferedParser[bytes]):
         return raw[HEADER_BYTES:]
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One request; ``data`` are its members by lower-case name, ``text`` their JSON as it came."""
 
     name: str

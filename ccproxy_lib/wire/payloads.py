@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ccproxy_lib.errors import CommandError, PayloadError
 from ccproxy_lib.wire import json
@@ -14,8 +13,7 @@ DEFAULT_LEVEL = "default"
 LOG_SOURCES = ("shim", "runtime")
 
 
-@dataclass(frozen=True, slots=True)
-class RegisterVM:
+class RegisterVM(NamedTuple):
     """``containerId`` names the VM; the serials are paths of the agent's sockets."""
 
     vm_id: str
@@ -25,16 +23,14 @@ class RegisterVM:
     streams: int
 
 
-@dataclass(frozen=True, slots=True)
-class AttachVM:
+class AttachVM(NamedTuple):
     """Attach to a VM and take ``streams`` tokens."""
 
     vm_id: str
     streams: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hyper:
+class Hyper(NamedTuple):
     """One agent command; ``data`` is the JSON for the agent as the client wrote it."""
 
     name: str
@@ -42,8 +38,7 @@ class Hyper:
     data: str
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(NamedTuple):
     """A signal for the shim's process; columns and rows are 0 unless it is SIGWINCH."""
 
     number: int
@@ -51,8 +46,7 @@ class Signal:
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+class LogEntry(NamedTuple):
     """A line that a runtime or a shim wants in the proxy's log."""
 
     source: str
@@ -61,8 +55,7 @@ class LogEntry:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class LogControl:
+class LogControl(NamedTuple):
     """Log at ``level``: everything, or what concerns one VM or container.
 
     For one of those, "default" takes an earlier level back.
@@ -72,8 +65,7 @@ class LogControl:
     container_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """Describe the daemon; one VM alone, if named; ``sessions`` or only their sums."""
 
     vm_id: str

@@ -7,7 +7,7 @@ anew: two numbers are written into the text, and nothing else of it changes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ccproxy_lib.errors import CommandError, PayloadError
 from ccproxy_lib.wire import json
@@ -17,8 +17,7 @@ from ccproxy_lib.wire.ctl import Code
 _CONTAINER_MEMBER = {Code.NEW_CONTAINER: "id", Code.EXEC_CMD: "container"}
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessStart:
+class ProcessStart(NamedTuple):
     """A command that starts a process, before it has its stream numbers.
 
     ``text`` is the JSON for the agent.  ``present`` are the numbers that stand

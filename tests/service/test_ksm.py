@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import gevent
@@ -81,7 +80,7 @@ PHASES = [Phase.AGGRESSIVE, Phase.STANDARD, Phase.SLOW, Phase.FOUND]
 def test_phases_follow_one_another(start, root, memory, log, goal):
     soon_over = PHASES[: PHASES.index(goal)]
     stages = {
-        phase: replace(stage, lasts_s=0.02 if phase in soon_over else 1e6)
+        phase: stage._replace(lasts_s=0.02 if phase in soon_over else 1e6)
         for phase, stage in STAGES.items()
     }
     start(Mode.AUTO, stages).vm_registered()
@@ -134,7 +133,7 @@ def test_without_a_place_for_the_memory_there_is_one_warning(start, root, memory
 def test_what_the_kernel_refuses_is_one_warning_and_undone(start, root, memory, warnings):
     (root / "sleep_millisecs").unlink()
     (root / "sleep_millisecs").symlink_to("/proc/self/oom_score_adj")  # takes 1000 at most
-    refused = {Phase.AGGRESSIVE: replace(STAGES[Phase.AGGRESSIVE], sleep_millisecs=5000)}
+    refused = {Phase.AGGRESSIVE: STAGES[Phase.AGGRESSIVE]._replace(sleep_millisecs=5000)}
     tuner = start(Mode.AUTO, refused)
     tuner.vm_registered()
     wait_until(warnings)

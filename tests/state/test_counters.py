@@ -15,6 +15,7 @@ from ccproxy_lib.errors import (
     PayloadError,
     VmGone,
 )
+from ccproxy_lib.host.tokens import new_token
 from ccproxy_lib.state.counters import Counters, Histogram
 from ccproxy_lib.state.registry import Registry
 
@@ -63,7 +64,7 @@ def test_a_histogram_puts_each_value_into_the_bucket_that_ends_at_or_above_it(
 
 
 def test_traffic_of_a_freed_session_stays_with_its_vm() -> None:
-    registry = Registry()
+    registry = Registry(new_token)
     vm = registry.reserve("vm1")
     registry.publish(vm)
     (token, other) = registry.allocate(vm, 2)

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
 )
 
 from ccproxy_lib.errors import CommandError
+from ccproxy_lib.host.tokens import new_token
 from ccproxy_lib.state.input import Input
 from ccproxy_lib.state.limits import Limits
 from ccproxy_lib.state.packets import PacketOutput
@@ -78,7 +79,7 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.registry = Registry(LIMITS)
+        self.registry = Registry(new_token, LIMITS)
         self.registered: dict[str, Vm] = {}
         # Those whose channels are open: registered ones, and others until they are idle.
         self.alive: set[Vm] = set()

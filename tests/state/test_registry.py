@@ -7,6 +7,7 @@ import base64
 import pytest
 
 from ccproxy_lib.errors import CommandError
+from ccproxy_lib.host.tokens import new_token
 from ccproxy_lib.state.limits import Limits
 from ccproxy_lib.state.output import Output
 from ccproxy_lib.state.registry import Registry
@@ -36,7 +37,7 @@ def run(session: Session) -> Session:
 
 
 def test_a_published_vm_is_found() -> None:
-    registry = Registry()
+    registry = Registry(new_token)
     vm = registered(registry)
     assert vm.id == "vm1"
     assert registry.find("vm1") is vm
@@ -44,7 +45,7 @@ def test_a_published_vm_is_found() -> None:
 
 
 def test_a_reserved_vm_is_not_found_yet_and_its_id_is_taken() -> None:
-    registry = Registry()
+    registry = Registry(new_token)
     registry.reserve("c1")
     with pytest.raises(CommandError, match="^unknown containerID: c1$"):
         registry.find("c1")
@@ -54,7 +55,7 @@ def test_a_reserved_vm_is_not_found_yet_and_its_id_is_taken() -> None:
 
 
 def test_registering_an_id_twice_leaves_the_first_untouched() -> None:
-    registry = Registry()
+    registry = Registry(new_token)
     vm = registered(registry, "c1")
     with pytest.raises(CommandError, match="^c1: container already registered$"):
         registry.reserve("c1")
@@ -62,14 +63,14 @@ def test_registering_an_id_twice_leaves_the_first_untouched() -> None:
 
 
 def test_an_unknown_vm_is_not_found() -> None:
-    registry = Registry()
+    registry = Registry(new_token)
     registered(registry, "c1")
     with pytest.raises(CommandError, match="^unknown containerID: C1$"):
         registry.find("C1")
 
 
 def test_an_unregistered_vm_is_unknown_and_its_id_is_free() -> None:
-    registry = Registry()
+    registry = Registry(new_token)
     old = registered(registry)
     assert registry.unregister(old) == []
     with pytest.raises(CommandError, match="^unknown containerID: vm1$"):
@@ -79,13 +80,13 @@ def test_an_unregistered_vm_is_unknown_and_its_id_is_free() -> None:
 
 
 def test_a_reservation_can_be_given_up() -> None:
-    registry = Registry()
+    registry = Registry(new_token)
     registry.unregister(registry.reserve("vm1"))
     registry.reserve("vm1")
 
 
 def test_unregistering_a_vm_again_leaves_its_successor_alone() -> None:
-    registry = Registry()
+    registry = Registry(new_token)
     old = registered(registry)
     registry.unregister(old)
     new = registered(registry)
@@ -94,7 +95,7 @@ def test_unregistering_a_vm_again_leaves_its_successor_alone() -> None:
 
 
 def test_unregistering_hands_back_the_sessions_that_have_no_process() -> None:
-    registry = Registry()
+    registry = Registry(new_token)
     vm, other = registered(registry), registered(registry, "vm2")
     unclaimed, claimed, running = (allocated(registry, vm) for _ in range(3))
     allocated(registry, other)
@@ -108,7 +109,7 @@ def test_unregistering_hands_back_the_sessions_that_have_no_process() -> None:
 
 
 def test_there_is_a_limit_to_vms() -> None:
-    registry = Registry(Limits(max_vms=2))
+    registry = Registry(new_token, Limits(max_vms=2))
     first = registered(registry, "vm1")
     registry.reserve("vm2")
     with pytest.raises(CommandError, match="2 VMs .* no more"):
@@ -121,7 +122,7 @@ def test_there_is_a_limit_to_vms() -> None:
 
 
 def test_a_token_is_32_bytes_in_padded_base64url() -> None:
-    registry = Registry()
+    registry = Registry(new_token)
     for token in registry.allocate(registered(registry), 50):
         assert len(token) == 44
         assert token.endswith("=")
@@ -131,7 +132,7 @@ def test_a_token_is_32_bytes_in_padded_base64url() -> None:
 
 
 def test_no_two_tokens_are_alike() -> None:
-    registry = Registry()
+    registry = Registry(new_token)
     tokens = registry.allocate(registered(registry), 500)
     assert len(set(tokens)) == registry.tokens == 500
     # Random in each place: 500 draws of 64 characters leave hardly any out.
@@ -141,7 +142,7 @@ def test_no_two_tokens_are_alike() -> None:
 
 
 def test_a_token_leads_to_its_session() -> None:
-    registry = Registry()
+    registry = Registry(new_token)
     vm = registered(registry)
     first, second = registry.allocate(vm, 2)
     assert registry.session(first).token == first
@@ -152,21 +153,21 @@ def test_a_token_leads_to_its_session() -> None:
 
 
 def test_no_tokens_may_be_asked_for() -> None:
-    registry = Registry()
+    registry = Registry(new_token)
     vm = registered(registry)
     assert registry.allocate(vm, 0) == []
     assert not vm.sessions
 
 
 def test_an_unknown_token_leads_nowhere() -> None:
-    registry = Registry()
+    registry = Registry(new_token)
     for token in ("X", ""):
         with pytest.raises(CommandError, match=f"^unknown token: {token}$"):
             registry.session(token)
 
 
 def test_a_token_is_forgotten_with_its_session() -> None:
-    registry = Registry()
+    registry = Registry(new_token)
     vm = registered(registry)
     session = run(allocated(registry, vm))
     assert registry.free(session)
@@ -178,7 +179,7 @@ def test_a_token_is_forgotten_with_its_session() -> None:
 
 
 def test_there_is_a_limit_to_tokens_of_a_vm_and_too_many_give_none() -> None:
-    registry = Registry(Limits(max_tokens=3))
+    registry = Registry(new_token, Limits(max_tokens=3))
     vm, other = registered(registry), registered(registry, "vm2")
     tokens = registry.allocate(vm, 2)
     for count in (2, 1 << 62):
@@ -192,7 +193,7 @@ def test_there_is_a_limit_to_tokens_of_a_vm_and_too_many_give_none() -> None:
 
 
 def test_a_process_without_a_token_has_a_session_that_nobody_finds() -> None:
-    registry = Registry()
+    registry = Registry(new_token)
     vm = registered(registry)
     first, second = registry.allocate_unclaimed(vm), registry.allocate_unclaimed(vm)
     assert registry.tokens == 0
@@ -214,7 +215,7 @@ def test_outputs_are_made_as_the_caller_wants_them() -> None:
         outputs.append(Output(buffer_bytes=1))
         return outputs[-1]
 
-    registry = Registry(new_output=new_output)
+    registry = Registry(new_token, new_output=new_output)
     vm = registered(registry)
     sessions = [registry.session(token) for token in registry.allocate(vm, 2)]
     assert [session.output for session in sessions] == outputs
@@ -224,7 +225,7 @@ def test_outputs_are_made_as_the_caller_wants_them() -> None:
 
 
 def test_a_descriptor_has_a_running_session_whose_numbers_the_client_knows() -> None:
-    registry, bases = Registry(), []
+    registry, bases = Registry(new_token), []
 
     def new_output(io_base: int) -> Output:
         bases.append(io_base)
@@ -245,7 +246,7 @@ def test_a_descriptor_has_a_running_session_whose_numbers_the_client_knows() -> 
 
 
 def test_the_limit_to_tokens_of_a_vm_counts_descriptors_too() -> None:
-    registry = Registry(Limits(max_tokens=2))
+    registry = Registry(new_token, Limits(max_tokens=2))
     vm = registered(registry)
     registry.allocate(vm, 1)
     registry.allocate_descriptor(vm, 1, lambda io_base: Output())
@@ -259,7 +260,7 @@ def test_the_limit_to_tokens_of_a_vm_counts_descriptors_too() -> None:
 
 
 def test_tokens_and_orphans_expire_and_nothing_else_does() -> None:
-    registry = Registry(Limits(token_ttl_s=10.0, orphan_ttl_s=100.0))
+    registry = Registry(new_token, Limits(token_ttl_s=10.0, orphan_ttl_s=100.0))
     vm = registered(registry)
     unclaimed, claimed, running, detached, ended, orphan = (
         allocated(registry, vm) for _ in range(6)
