@@ -12,7 +12,6 @@ import os
 import socket
 import stat
 import time
-from pathlib import Path
 
 from ccproxy_lib.errors import StartError, UsageError
 
@@ -72,7 +71,7 @@ class BoundListener(Listener):
             raise StartError(f"socket path too long {length} (max {MAX_PATH_BYTES})")
         # The working directory may change.
         path = os.path.abspath(path)
-        _make_directory(Path(path).parent)
+        _make_directory(os.path.dirname(path))
         super().__init__(_claim(path), path)
         self._identity = _identity(path)
 
@@ -189,12 +188,15 @@ def _fits(path: str) -> bool:
     return len(os.fsencode(path)) <= MAX_PATH_BYTES
 
 
-def _make_directory(directory: Path) -> None:
+def _make_directory(directory: str) -> None:
     try:
-        # One by one: a mode given to mkdir does not count for the parents that it makes.
-        missing = [each for each in (directory, *directory.parents) if not each.exists()]
-        for each in reversed(missing):
-            each.mkdir(DIRECTORY_MODE, exist_ok=True)
+        # One by one: a mode given to makedirs does not count for the parents that it makes.
+        missing = [directory]
+        while not os.path.exists(missing[-1]):
+            missing.append(os.path.dirname(missing[-1]))
+        for each in reversed(missing[:-1]):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(each, DIRECTORY_MODE)
     except OSError as error:
         raise StartError(f"cannot create the directory {directory}: {error.strerror}") from None
 

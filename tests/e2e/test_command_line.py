@@ -459,7 +459,16 @@ def test_it_needs_no_standard_streams(start):
 # Slow to load, and of no use to a daemon that has just started.
 NOT_AT_START = {
     *("asyncio", "dataclasses", "email", "hashlib", "importlib.metadata", "inspect"),
-    *("prometheus_client", "rich", "secrets", "ssl", "subprocess", "tempfile", "zipfile"),
+    *(
+        "pathlib",
+        "prometheus_client",
+        "rich",
+        "secrets",
+        "ssl",
+        "subprocess",
+        "tempfile",
+        "zipfile",
+    ),
 }
 
 
