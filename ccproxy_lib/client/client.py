@@ -19,6 +19,7 @@ from ccproxy_lib.client.secret import hidden
 from ccproxy_lib.errors import ProxyError, ProxyLost
 from ccproxy_lib.wire.frames import Command, Frame, Notification, Stream, Type
 
+UNKNOWN = "unknown containerID"
 # Events that wait here while nobody takes them; the proxy keeps some, too.
 MAX_EVENTS = 10_000
 
@@ -80,7 +81,11 @@ class Client(Connection):
         try:
             yield tokens
         finally:
-            self.unregister_vm(vm_id)
+            try:
+                self.unregister_vm(vm_id)
+            except ProxyError as error:
+                if UNKNOWN not in str(error):  # it has gone by itself
+                    raise
 
     # ---- the agent
 

@@ -79,6 +79,7 @@ class Connection:
         room: Callable[[], bool] | None = None,
         turn: threading.Condition | None = None,
     ) -> None:
+        self.address = address
         self.timeout_s = timeout_s
         self._take = take or (lambda frame: None)
         self._room = room or (lambda: True)

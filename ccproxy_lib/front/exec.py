@@ -126,7 +126,7 @@ def _run(options: dict[str, Any], process: dict[str, Any]) -> int:
         carrier.forward(signal.SIGWINCH)
         try:
             return carrier.run(shim, signals)
-        except _Ended:
+        except BaseException:
             _leave(shim)
             raise
 
