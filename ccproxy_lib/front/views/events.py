@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
             for event in follow(options["--socket-path"], options["VM"]):
                 print(json.dumps(event) if options["--json"] else line(event), flush=True)
     except KeyboardInterrupt:
-        pass
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
     return 0
 
 

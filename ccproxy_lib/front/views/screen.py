@@ -36,7 +36,7 @@ class Screen:
     """
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False)
+        self._console = Console(force_terminal=True)
         self._keyboard = sys.stdin.fileno() if sys.stdin.isatty() else None
         self._outer = ExitStack()
         self._inner = ExitStack()

@@ -42,6 +42,7 @@ from ccproxy_lib.front.views.screen import Screen
 
 SHORTEST_S = 0.1
 LONGEST_S = 3600.0
+UNABLE = ("dumb", "unknown", None)
 QUIT = frozenset(b"qQ")
 _FOOTER_LINES = 1
 # How late an answer may be before that is told.
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     interval_s = _interval(options["--interval"])
     terminal = output.prepare()
-    if not options["--once"] and (not terminal or os.environ.get("TERM") == "dumb"):
+    if not options["--once"] and (not terminal or os.environ.get("TERM") in UNABLE):
         raise UsageError("top needs a terminal to draw on: use top --once, or status")
     with plain_errors(), Client(options["--socket-path"]) as client:
         if options["--once"]:
