@@ -24,6 +24,9 @@ from tests.e2e.terminal import Terminal, shown
 PROGRAM = (sys.executable, "-m", "ccproxy_lib")
 SCREEN, NO_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 CURSOR = "\x1b[?25h"
+# What might make up for what a command does not do by itself, and the opposite.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+ENVIRONMENT |= {"FORCE_COLOR": "1"}
 
 
 @pytest.fixture
@@ -34,6 +37,7 @@ def ask(daemon):
         result = subprocess.run(
             [*PROGRAM, command, "--socket-path", path, *arguments],
             cwd=TOP,
+            env=ENVIRONMENT,
             capture_output=True,
             encoding="utf-8",
             stdin=subprocess.DEVNULL,
@@ -52,6 +56,7 @@ def following(path: str, *arguments: str):
     with subprocess.Popen(
         [*PROGRAM, "events", "--socket-path", path, *arguments],
         cwd=TOP,
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -132,8 +137,8 @@ def top(daemon):
     """Start top on a terminal; with the daemon of the test's own where it says so."""
     with contextlib.ExitStack() as stack:
 
-        def start(path: str = daemon.path) -> Terminal:
-            terminal = Terminal("top", "--interval", "0.1", "--socket-path", path)
+        def start(path: str = daemon.path, interval: str = "0.1") -> Terminal:
+            terminal = Terminal("top", "--interval", interval, "--socket-path", path)
             stack.callback(terminal.close)
             terminal.expect_exact(SCREEN)
             return terminal
@@ -173,7 +178,7 @@ def test_top_shows_what_moves_and_ends_with_q(daemon, registered, vm_id, top):
 
 @pytest.mark.heavy
 def test_top_follows_the_terminals_size_and_ends_with_ctrl_c(registered, top):
-    terminal = top()
+    terminal = top(interval="3600")
     terminal.expect_exact("OUTMSG/s")
     assert "OUTMSGS" not in terminal.before
     terminal.resize(30, 200)
@@ -219,12 +224,15 @@ def test_top_gives_the_terminal_back_while_it_is_stopped(top):
 
 
 @pytest.mark.heavy
-def test_top_ends_although_the_daemon_hangs(start_daemon, top):
+def test_top_tells_when_the_daemon_hangs_and_ends_all_the_same(start_daemon, top):
     daemon = start_daemon()
     terminal = top(daemon.path)
-    daemon.process.send_signal(signal.SIGSTOP)
     try:
+        daemon.process.send_signal(signal.SIGSTOP)
         terminal.expect_exact("no answer for ")
+        daemon.process.send_signal(signal.SIGCONT)
+        terminal.expect_exact("every 0.1 s")
+        daemon.process.send_signal(signal.SIGSTOP)
         terminal.send("q")
         assert ended(terminal) == (0, "")
     finally:
