@@ -87,7 +87,7 @@ class Connection:
         self._sending = threading.Lock()
         self._parser = FrameParser(MAX_PAYLOAD_BYTES)
         self._calls: deque[Call] = deque()
-        self._reading = False
+        self._reading_thread = 0
         self._lost = ""
         self.closed = False
         # One for each direction, as a timeout belongs to the object.
@@ -169,13 +169,18 @@ class Connection:
         ``done`` is called under the lock.  Unless ``eager``, nothing is read while
         there is no room.  Raises ProxyTimeout and ProxyLost.
         """
+        if self._reading_thread == threading.get_ident():
+            raise RuntimeError(
+                "a signal handler or greenlet must not wait where its own thread reads:"
+                " use Signals, or patch threads as well"
+            )
         with self._turn:
             while not (result := done()):
                 if self._lost:
                     raise ProxyLost(self._lost)
                 if deadline.passed():
                     raise ProxyTimeout(f"the proxy did not answer within {deadline.timeout_s:g} s")
-                if self._reading or not (eager or self._room()):
+                if self._reading_thread or not (eager or self._room()):
                     self._turn.wait(deadline.left_s())
                 else:
                     self._read(deadline.left_s())
@@ -184,20 +189,20 @@ class Connection:
     def read_at_hand(self) -> None:
         """Take what has come, without waiting; ProxyLost at the connection's end."""
         with self._turn:
-            if not self._lost and not self._reading:
+            if not self._lost and not self._reading_thread:
                 self._read(0.0)
             if self._lost:
                 raise ProxyLost(self._lost)
 
     def _read(self, patience_s: float) -> None:
         """Read once; others may have the lock meanwhile."""
-        self._reading = True
+        self._reading_thread = threading.get_ident()
         self._turn.release()
         try:
             data, end = _receive(self._reader, patience_s)
         finally:
             self._turn.acquire()
-            self._reading = False
+            self._reading_thread = 0
             self._turn.notify_all()
         try:
             for frame in self._parser.feed(data):

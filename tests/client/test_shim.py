@@ -355,3 +355,25 @@ def test_output_that_nobody_will_ever_read(tmp_path: Path, lossy: bool) -> None:
                 with pytest.raises(BrokenPipeError):
                     carrier.run(shim, signals)
     os.close(writer)
+
+
+def test_a_signal_handler_that_waits_is_told_so(tmp_path: Path) -> None:
+    """It would wait for what its own thread was just reading."""
+
+    def script(peer: Peer) -> None:
+        peer.accept_shim()
+        peer.output(b"x")
+        asked.wait(PATIENCE_S)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        gone(peer)
+
+    asked = threading.Event()
+    with proxy(tmp_path, script) as path, Shim(path, TOKEN) as shim:
+        previous = signal.signal(signal.SIGUSR1, lambda *_: shim.signal(signal.SIGTERM))
+        try:
+            assert shim.stdout.read1() == b"x"
+            asked.set()
+            with pytest.raises(RuntimeError, match="a signal handler or greenlet must not wait"):
+                shim.wait()
+        finally:
+            signal.signal(signal.SIGUSR1, previous)
