@@ -9,13 +9,17 @@ docs/CLIENT.md shows how they go together.
 
 from __future__ import annotations
 
-from ccproxy_lib.client import events
-from ccproxy_lib.client.address import DEFAULT_PATH
-from ccproxy_lib.client.carrier import Carrier
-from ccproxy_lib.client.client import Client
-from ccproxy_lib.client.shim import Shim
-from ccproxy_lib.client.signals import Signals
-from ccproxy_lib.errors import ProxyError, ProxyLost, ProxyTimeout
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ccproxy_lib.client import events
+    from ccproxy_lib.client.address import DEFAULT_PATH
+    from ccproxy_lib.client.carrier import Carrier
+    from ccproxy_lib.client.client import Client
+    from ccproxy_lib.client.shim import Shim
+    from ccproxy_lib.client.signals import Signals
+    from ccproxy_lib.errors import ProxyError, ProxyLost, ProxyTimeout
 
 __all__ = [
     "DEFAULT_PATH",
@@ -28,3 +32,22 @@ __all__ = [
     "Signals",
     "events",
 ]
+_HOMES = {
+    "DEFAULT_PATH": "ccproxy_lib.client.address",
+    "Carrier": "ccproxy_lib.client.carrier",
+    "Client": "ccproxy_lib.client.client",
+    "ProxyError": "ccproxy_lib.errors",
+    "ProxyLost": "ccproxy_lib.errors",
+    "ProxyTimeout": "ccproxy_lib.errors",
+    "Shim": "ccproxy_lib.client.shim",
+    "Signals": "ccproxy_lib.client.signals",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load what is asked for: each container has a shim, which starts sooner without the rest."""
+    if name == "events":
+        return import_module("ccproxy_lib.client.events")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ccproxy_lib.client' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

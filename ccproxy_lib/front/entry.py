@@ -26,6 +26,8 @@ UNPATCHED = {
 PATCHED = {"agent": "ccproxy_lib.front.sandbox.main"}
 # It patches when it is in the background: gevent's hub does not outlive a fork.
 DAEMON = "ccproxy_lib.front.daemon"
+# Runtimes know the shim as a program of its own.
+SHIM_NAME = "cc-shim"
 
 TRUE = ("", "=1", "=t", "=T", "=true", "=True", "=TRUE")
 VERSION_FLAGS = frozenset(f"{dashes}version{value}" for dashes in ("-", "--") for value in TRUE)
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _let_ctrl_c_end_us()
     _fill_standard_streams()
     try:
-        status = _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        status = _dispatch(_command_line() if arguments is None else list(arguments))
         return status or _flush()
     except BrokenPipeError:
         return EXIT_BROKEN_PIPE
@@ -51,6 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
     finally:
         _drop_what_nobody_takes()
+
+
+def _command_line() -> list[str]:
+    """Return our arguments; a link to us with the name of cc-shim is one."""
+    started_as = os.path.basename(sys.argv[0])
+    return (["shim"] if started_as == SHIM_NAME else []) + sys.argv[1:]
 
 
 def _flush() -> int:

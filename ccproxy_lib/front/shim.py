@@ -5,7 +5,8 @@ Usage:
 
 Connects to the proxy with a token and stands for the process that the runtime
 starts with it: stdin, stdout, stderr, the terminal's size and signals travel
-between here and there, and the process's exit status becomes the shim's.
+between here and there, and the process's exit status becomes the shim's.  A link
+to cc-proxy with the name cc-shim is this command, too.
 
 Options:
   -c ID --container-id ID            The container's id, for messages (required).
@@ -42,12 +43,11 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
-from ccproxy_lib.client import ProxyError, Shim
 from ccproxy_lib.client.carrier import Carrier
-from ccproxy_lib.client.shim import DEFAULT_RECONNECT_S
+from ccproxy_lib.client.shim import DEFAULT_RECONNECT_S, Shim
 from ccproxy_lib.client.signals import Signals
 from ccproxy_lib.client.terminal import raw_mode, restore, window_size
-from ccproxy_lib.errors import StartError, UsageError
+from ccproxy_lib.errors import ProxyError, StartError, UsageError
 from ccproxy_lib.front.arguments import parse, seconds
 from ccproxy_lib.front.last_will import LastWill
 

@@ -328,3 +328,12 @@ def test_a_callback_gets_events_until_the_proxy_goes(tmp_path: Path) -> None:
     assert isinstance(seen[1], ProxyGone)
     assert seen[1].reason == "the proxy has closed the connection"
     assert len(seen) == 2
+
+
+def test_the_package_has_what_it_says() -> None:
+    from ccproxy_lib import client
+
+    for name in client.__all__:
+        assert getattr(client, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nope'"):
+        client.nope  # noqa: B018 (asking is all)

@@ -204,6 +204,17 @@ def test_gevent_is_not_imported(tools):
     assert result.stdout == b"[]\n"
 
 
+def test_a_link_named_cc_shim_is_the_shim(tools, tmp_path):
+    link = tmp_path / "cc-shim"
+    link.symlink_to(TOP / "ccproxy.py")
+    arguments = tools.shim("a-token")[len(PROGRAM) + 1 :]
+    result = subprocess.run(
+        [sys.executable, link, *arguments], capture_output=True, timeout=PATIENCE_S, check=False
+    )
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert error(result) == "shim of the-container: unknown token: ***"
+
+
 # ---- hyper
 
 
