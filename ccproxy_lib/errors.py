@@ -55,10 +55,16 @@ class PayloadTooLarge(ProtocolError):
 class CommandError(CCProxyError):
     """A client's command is refused; the text goes to the client as it is.
 
-    ``kind`` is a word for those who count refusals.
+    The client's own ``token`` may be part of the text, where ``message`` says
+    {token}.  ``reason`` is the text without it, for the log.  ``kind`` is a word
+    for those who count refusals.
     """
 
     kind = "command"
+
+    def __init__(self, message: str, token: str | None = None) -> None:
+        super().__init__(message if token is None else message.replace("{token}", token))
+        self.reason = message if token is None else message.replace("{token}", "<token>")
 
 
 class PayloadError(CommandError):
@@ -78,8 +84,8 @@ class LimitReached(CommandError):
 class DeadlineMissed(CommandError):
     """What the command waited for did not come; ``kind`` is the flag of the deadline."""
 
-    def __init__(self, message: str, flag: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, flag: str, token: str | None = None) -> None:
+        super().__init__(message, token)
         self.kind = flag
 
 

@@ -185,6 +185,21 @@ def test_the_flags_are_those_of_the_code() -> None:
     assert told | {"h": False} == wanted
 
 
+def test_the_logs_fields_are_those_of_the_code() -> None:
+    rows = table(section(read("docs/LOGGING.md"), "Fields"))
+    told = set().union(*(quoted(row[0]) for row in rows))
+    given, words = set(), set()
+    for path in (TOP / "ccproxy_lib").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        words |= set(re.findall(r"\w+", text))
+        for call in (node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)):
+            name = getattr(call.func, "id", getattr(call.func, "attr", ""))
+            if name in ("tags", "session_tags"):
+                given |= {keyword.arg for keyword in call.keywords if keyword.arg}
+    assert not given - told
+    assert not told - words
+
+
 # ---- the man page
 
 

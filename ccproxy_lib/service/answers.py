@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from ccproxy_lib.service.connection import Connection
 from ccproxy_lib.wire import frames, payloads
-from ccproxy_lib.wire.frames import Type
+from ccproxy_lib.wire.frames import Command, Type
+
+log = logging.getLogger(__name__)
 
 
 def answer(client: Connection, opcode: int, payload: bytes = b"") -> None:
@@ -20,11 +23,18 @@ def answer_error(client: Connection, opcode: int, message: str) -> None:
     client.outbox.send(frames.encode(Type.RESPONSE, opcode, payload, error=True))
 
 
+def log_refusal(client: Connection, opcode: int, reason: str) -> None:
+    """Say why a command came to nothing; ``reason`` must have no token that a client made up."""
+    fields = client.tags(command=Command(opcode).name, reason=reason)
+    log.info("command refused", extra=fields)
+
+
 def answerer(client: Connection, opcode: int) -> Callable[[str], None]:
     """Return a function that answers a command later: with "" or an error's text."""
 
     def answer_later(message: str) -> None:
         if message:
+            log_refusal(client, opcode, message)
             answer_error(client, opcode, message)
         else:
             answer(client, opcode)

@@ -17,6 +17,7 @@ from ccproxy_lib.service.answers import answer, answerer
 from ccproxy_lib.service.connection import Connection
 from ccproxy_lib.service.shim import Shim
 from ccproxy_lib.service.status import status
+from ccproxy_lib.service.traces import free, session_tags
 from ccproxy_lib.service.vm_link import VmLink
 from ccproxy_lib.service.waiting import wait_until
 from ccproxy_lib.state.session import BEFORE_PROCESS, WITHOUT_SHIM, Session
@@ -41,7 +42,7 @@ def register_vm(client: Connection, payload: Payload) -> bytes:
             f"VM {request.vm_id} may have {limit} tokens, so {request.streams} are refused",
             "max-tokens",
         )
-    link = client.proxy.register(request)
+    link = client.proxy.register(request, client.id)
     client.link = link
     return _allocate(client, link, request.streams)
 
@@ -51,6 +52,7 @@ def attach_vm(client: Connection, payload: Payload) -> bytes:
     _refuse_shim(client)
     request = payloads.parse_attach_vm(payload)
     client.link = client.proxy.find(request.vm_id)
+    log.info("client attached", extra=tags(vm=request.vm_id, client=client.id))
     return _allocate(client, client.link, request.streams)
 
 
@@ -58,8 +60,7 @@ def unregister_vm(client: Connection, payload: Payload) -> bytes:
     """Make a VM unknown; its running sessions go on."""
     _refuse_shim(client)
     vm_id = payloads.parse_unregister_vm(payload)
-    client.proxy.unregister(vm_id)
-    log.info("VM unregistered", extra=tags(client=client.id, vm=vm_id))
+    client.proxy.unregister(vm_id, client.id)
     if client.link is not None and client.link.vm.id == vm_id:
         client.link = None
     return b""
@@ -89,11 +90,13 @@ def connect_shim(client: Connection, payload: Payload) -> None:
     proxy = client.proxy
     session = proxy.registry.session(token)
     proxy.wait_for_dead_holder(session)
+    again = session.state in WITHOUT_SHIM and session.state not in BEFORE_PROCESS
     client.become_shim(Shim(session, proxy.link_of(session), proxy, client.stream))
     # The answer goes out before any output that has been kept for this shim.
     answer(client, Command.CONNECT_SHIM)
     client.outbox.adopt(session.output)
-    log.info("shim connected", extra=tags(client=client.id, vm=session.vm.id))
+    what = "shim reconnected" if again else "shim connected"
+    log.info(what, extra=session_tags(session, client=client.id))
     proxy.events.tell_of("shim-connected", session)
 
 
@@ -118,7 +121,7 @@ def log_control(client: Connection, payload: Payload) -> bytes:
         logs.set_level_for(request.container_id, level)
     elif level is not None:
         logs.set_level(level)
-    fields = tags(client=client.id, level=request.level, target=request.container_id or "all")
+    fields = tags(client=client.id, log_level=request.level, target=request.container_id or "all")
     log.warning("log level changed", extra=fields)
     client.proxy.follow_consoles()
     return b""
@@ -170,7 +173,13 @@ def _shim_of(client: Connection) -> Shim:
 
 
 def _allocate(client: Connection, link: VmLink, streams: int) -> bytes:
-    tokens = client.proxy.registry.allocate(link.vm, streams)
+    registry = client.proxy.registry
+    tokens = registry.allocate(link.vm, streams)
+    if tokens:
+        numbers = [registry.session(token).number for token in (tokens[0], tokens[-1])]
+        which = "-".join(map(str, dict.fromkeys(numbers)))
+        fields = tags(vm=link.vm.id, session=which, count=streams, client=client.id)
+        log.info("tokens allocated", extra=fields)
     return payloads.io_response(client.proxy.uri, tokens)
 
 
@@ -181,23 +190,23 @@ def _start_process(client: Connection, link: VmLink, code: Code, request: payloa
     if request.tokens:
         session = _session_in(client, link, request.tokens[0])
         _wait_for_shim(session, client.proxy.limits.shim_timeout_s)
-        return link.start_process(session, code, start)
+        return link.start_process(session, code, start, client.id)
     session = client.proxy.registry.allocate_unclaimed(link.vm)
     try:
-        return link.start_process(session, code, start)
+        return link.start_process(session, code, start, client.id)
     finally:
         if session.state in BEFORE_PROCESS:
-            client.proxy.registry.free(session)
+            free(client.proxy.registry, session, "its process was not started")
 
 
 def _session_in(client: Connection, link: VmLink, token: str) -> Session:
     session = client.proxy.registry.session(token)
     if session.vm is not link.vm:
-        raise CommandError(f"unknown token: {token}")
+        raise CommandError("unknown token: {token}", token)
     return session
 
 
 def _wait_for_shim(session: Session, timeout_s: float) -> None:
     if not wait_until(session, lambda: session.state not in WITHOUT_SHIM, timeout_s):
-        text = f"timeout waiting for shim with token {session.token}"
-        raise DeadlineMissed(text, "shim-timeout")
+        text = "timeout waiting for shim with token {token}"
+        raise DeadlineMissed(text, "shim-timeout", session.token)

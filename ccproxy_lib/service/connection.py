@@ -7,7 +7,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from typing import Protocol as Protocol_
 
 import gevent
@@ -20,6 +20,7 @@ from ccproxy_lib.host.peer import Peer
 from ccproxy_lib.service.outbox import Outbox
 from ccproxy_lib.service.proxy import Proxy
 from ccproxy_lib.service.stream import Stream
+from ccproxy_lib.service.traces import free, session_tags
 from ccproxy_lib.service.waiting import wait_until_over
 from ccproxy_lib.wire.generation import Generation, detect
 
@@ -115,6 +116,10 @@ class Connection:
             return self.shim.session.vm.id
         return "" if self.link is None else self.link.vm.id
 
+    def tags(self, **more: Any) -> dict[str, dict[str, Any]]:
+        """Return the ``extra`` of a log call about this client."""
+        return tags(client=self.id, **({"vm": self.vm_id} if self.vm_id else {}), **more)
+
     def serve(self) -> None:
         """Serve the client until it has gone or broken the protocol."""
         log.info("client connected", extra=tags(client=self.id, **_peer_fields(self.peer)))
@@ -191,7 +196,8 @@ class Connection:
             session = self.shim.session
             self._let_go()
             self.proxy.events.tell_of("shim-disconnected", session)
-            self.proxy.registry.free(session)
+            log.info("shim disconnected", extra=session_tags(session, client=self.id))
+            free(self.proxy.registry, session, "its shim has disconnected")
         raise Disconnect("shim disconnected")
 
     def hang_up(self) -> None:
@@ -212,7 +218,7 @@ class Connection:
         if self.shim is not None:
             session = self.shim.session
             self._let_go()
-            self.proxy.shim_lost(session, all_read)
+            self.proxy.shim_lost(session, self.id, all_read)
         self.proxy.events.unsubscribe(self.outbox)
         if self.outbox.cut_off:
             self.proxy.counters.drops["answers"] += 1

@@ -14,10 +14,10 @@ import socket
 import gevent
 
 from ccproxy_lib.errors import ProtocolError
-from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.outbox import Outbox
 from ccproxy_lib.service.proxy import Proxy
 from ccproxy_lib.service.stream import Stream
+from ccproxy_lib.service.traces import free, session_tags
 from ccproxy_lib.service.vm_link import VmLink
 from ccproxy_lib.service.waiting import wait_until, wait_until_over
 from ccproxy_lib.state.session import OVER
@@ -48,7 +48,8 @@ class Descriptor:
             self._read()
         except ProtocolError as error:
             reason = f"protocol error: {error}"
-            log.warning("client broke the I/O protocol", extra=self._tags(reason=error))
+            fields = session_tags(self.session, reason=error)
+            log.warning("client broke the I/O protocol", extra=fields)
         except OSError as error:
             reason = f"lost: {error.strerror}"
         finally:
@@ -57,9 +58,10 @@ class Descriptor:
             self._outbox.close()
             self.session.sink = None
             self._stream.close()
-            self._proxy.registry.free(self.session)
+            fields = session_tags(self.session, reason=reason)
+            log.info("I/O descriptor closed", extra=fields)
+            free(self._proxy.registry, self.session, "its descriptor is closed")
             self._link.leave_when_idle()
-            log.info("I/O descriptor closed", extra=self._tags(reason=reason))
 
     def _read(self) -> None:
         parser = TtyParser(self._proxy.limits.max_payload_bytes)
@@ -87,6 +89,3 @@ class Descriptor:
         self._outbox.finish(None)
         with contextlib.suppress(OSError):
             self._stream.shutdown(socket.SHUT_RDWR)
-
-    def _tags(self, **more: object) -> dict[str, dict[str, object]]:
-        return tags(vm=self.session.vm.id, stdio=self.session.stdio, **more)

@@ -23,6 +23,7 @@ from ccproxy_lib.host.hangup import HasDescriptor, hung_up
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.io_dump import IoDump
 from ccproxy_lib.service.stream import Bell, Stream
+from ccproxy_lib.service.traces import session_tags
 from ccproxy_lib.service.waiting import LOOK_EVERY_S
 from ccproxy_lib.state.input import Input, InputQueue
 from ccproxy_lib.state.session import Session
@@ -195,7 +196,7 @@ class IoChannel:
                 self._wait_for_shim(session)
 
     def _wait_for_shim(self, session: Session) -> None:
-        fields = tags(vm=self._vm.id, container=session.container_id, stdio=session.stdio)
+        fields = session_tags(session)
         log.warning("session is full: the VM's output waits for its shim", extra=fields)
         queue = session.output.queue
         while session.output.full:

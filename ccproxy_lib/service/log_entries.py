@@ -51,8 +51,7 @@ class LogEntries:
         if not self._rate.take(time.monotonic()):
             self._drop()
             return
-        where = {"client": self._client.id, **({"vm": vm_id} if vm_id else {})}
-        fields = tags(**where, source=entry.source, container=entry.container_id)
+        fields = self._client.tags(source=entry.source, container=entry.container_id)
         log.log(level, "%s", entry.message, extra=fields)
 
     def _parse(self, payload: bytes | memoryview) -> payloads.LogEntry:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 import gevent
 
 from ccproxy_lib.errors import CommandError
+from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.proxy import Proxy
 from ccproxy_lib.service.vm_link import VmLink
 
 # How long to wait for UnregisterVM when the guest has ended before it.
 LINGER_S = 30.0
+
+log = logging.getLogger(__name__)
 
 
 class PodProxy(Proxy):
@@ -25,19 +29,19 @@ class PodProxy(Proxy):
 
     _lost_vm_id: str | None = None
 
-    def unregister(self, vm_id: str) -> None:
+    def unregister(self, vm_id: str, client_id: int) -> None:
         """Unregister the VM, also if it is gone already."""
         if vm_id == self._lost_vm_id:
-            self._end_soon()
+            self._unregister_lost(client_id)
         else:
-            super().unregister(vm_id)
+            super().unregister(vm_id, client_id)
 
-    def dismiss(self, vm_id: str) -> None:
+    def dismiss(self, vm_id: str, client_id: int) -> None:
         """Unregister the VM and close it, also if it is gone already."""
         if vm_id == self._lost_vm_id:
-            self._end_soon()
+            self._unregister_lost(client_id)
         else:
-            super().dismiss(vm_id)
+            super().dismiss(vm_id, client_id)
 
     def find(self, vm_id: str) -> VmLink:
         """Return the VM; CommandError if there is none, or it is gone."""
@@ -53,6 +57,10 @@ class PodProxy(Proxy):
         else:
             self._lost_vm_id = link.vm.id
             gevent.spawn_later(LINGER_S, self._end_soon)
+
+    def _unregister_lost(self, client_id: int) -> None:
+        log.info("VM unregistered", extra=tags(vm=self._lost_vm_id, client=client_id))
+        self._end_soon()
 
     def _end_soon(self) -> None:
         # Not in this greenlet: it has an answer to give first.

@@ -16,6 +16,7 @@ from ccproxy_lib.errors import CommandError, PayloadTooLarge
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.connection import Connection, Disconnect
 from ccproxy_lib.service.descriptor import Descriptor
+from ccproxy_lib.service.traces import session_tags
 from ccproxy_lib.service.vm_link import VmLink
 from ccproxy_lib.wire import ctl, json, messages, payloads
 from ccproxy_lib.wire.messages import MessageParser, Request
@@ -60,13 +61,13 @@ class Protocol1:
             gevent.sleep(0)  # this client may have thousands more, and is not the only one
         if self.client.refusal:
             self._respond(messages.failure(self.client.refusal))
-            raise Disconnect("refused")
+            raise Disconnect(f"refused: {self.client.refusal}")
         try:
             json.check_depth(payload, self.client.proxy.limits.max_json_depth)
             self._handle(messages.parse_request(payload))
         except CommandError as error:
             self.client.proxy.counters.refused(error)
-            log.info("request refused", extra=tags(client=self.client.id))
+            log.info("request refused", extra=self.client.tags(reason=error.reason))
             self._respond(messages.failure(str(error)))
 
     def _handle(self, request: Request) -> None:
@@ -95,6 +96,8 @@ class Protocol1:
                 ours.close()
                 raise
             gevent.spawn(descriptor.serve)
+            fields = session_tags(descriptor.session, client=self.client.id)
+            log.info("I/O descriptor opened", extra=fields)
             self._respond(messages.success({"ioBase": descriptor.session.stdio}))
             # In a write of its own: a client that reads the response with a plain read
             # would lose the descriptor, were it to come with it.
@@ -104,13 +107,14 @@ class Protocol1:
 
 def hello(client: Connection, request: Request) -> Answer:
     """Connect to a VM, make it known, and attach the client to it."""
-    client.link = client.proxy.register(payloads.register_vm_of(request.data))
+    client.link = client.proxy.register(payloads.register_vm_of(request.data), client.id)
     return VERSION
 
 
 def attach(client: Connection, request: Request) -> Answer:
     """Attach the client to a registered VM."""
     client.link = client.proxy.find(payloads.vm_id_of(request.data))
+    log.info("client attached", extra=tags(vm=client.link.vm.id, client=client.id))
     return VERSION
 
 
@@ -128,8 +132,7 @@ def hyper(client: Connection, request: Request) -> Answer:
 def bye(client: Connection, request: Request) -> Answer:
     """Make a VM unknown and close it."""
     vm_id = payloads.vm_id_of(request.data)
-    client.proxy.dismiss(vm_id)
-    log.info("VM unregistered", extra=tags(client=client.id, vm=vm_id))
+    client.proxy.dismiss(vm_id, client.id)
     if client.link is not None and client.link.vm.id == vm_id:
         client.link = None
     return None

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import logging
+from functools import partial
 
 import gevent
 
 from ccproxy_lib.errors import CommandError, PayloadTooLarge, ProtocolError
-from ccproxy_lib.host.logs import tags
-from ccproxy_lib.service.answers import answer, answer_error, answerer
+from ccproxy_lib.service.answers import answer, answer_error, log_refusal
 from ccproxy_lib.service.commands import HANDLERS
 from ccproxy_lib.service.connection import Connection, Disconnect
 from ccproxy_lib.service.log_entries import LogEntries
 from ccproxy_lib.wire import json
-from ccproxy_lib.wire.frames import Command, Frame, FrameParser, Stream, Type
+from ccproxy_lib.wire.frames import Frame, FrameParser, Stream, Type
 
 COMMANDS_IN_A_ROW = 32
 # Plain numbers: looking a member up in its enum costs, and each frame is compared.
 STREAM = int(Type.STREAM)
 STDIN = int(Stream.STDIN)
-
-log = logging.getLogger(__name__)
 
 
 class Protocol2:
@@ -88,15 +85,13 @@ class Protocol2:
             raise ProtocolError(f"unknown command opcode {opcode}")
         if self.client.refusal:
             answer_error(self.client, opcode, self.client.refusal)
-            raise Disconnect("refused")
+            raise Disconnect(f"refused: {self.client.refusal}")
         try:
             json.check_depth(payload, self.client.proxy.limits.max_json_depth)
             result = handler(self.client, payload)
         except CommandError as error:
             self.client.proxy.counters.refused(error)
-            # Not its text: that may hold a token.
-            fields = tags(client=self.client.id, command=Command(opcode).name)
-            log.info("command refused", extra=fields)
+            log_refusal(self.client, opcode, error.reason)
             self._refuse(opcode, str(error))
         else:
             if result is not None:
@@ -106,7 +101,7 @@ class Protocol2:
         if self.client.shim is None:
             answer_error(self.client, opcode, message)
         else:
-            self.client.shim.refuse(message, answerer(self.client, opcode))
+            self.client.shim.refuse(message, partial(answer_error, self.client, opcode))
 
     def _log(self, payload: bytes | memoryview) -> None:
         if self._entries is None:

@@ -19,7 +19,8 @@ from ccproxy_lib.service.events import Events
 from ccproxy_lib.service.hub_lag import HubLag
 from ccproxy_lib.service.outbox import Outbox
 from ccproxy_lib.service.stream import Stream
-from ccproxy_lib.service.vm_link import VmLink, free_unused
+from ccproxy_lib.service.traces import free, free_unused, session_tags
+from ccproxy_lib.service.vm_link import VmLink
 from ccproxy_lib.state.counters import Counters
 from ccproxy_lib.state.limits import Limits
 from ccproxy_lib.state.output import Output
@@ -79,18 +80,20 @@ class Proxy:
 
     # ---- VMs
 
-    def register(self, request: RegisterVM) -> VmLink:
+    def register(self, request: RegisterVM, client_id: int) -> VmLink:
         """Connect to a VM and make it known; CommandError, and nothing left behind, if not."""
         vm = self.registry.reserve(request.vm_id)  # before anything that waits
+        log.info("VM registering", extra=tags(vm=vm.id, client=client_id))
         link = VmLink(vm, self.registry, self.limits, self.counters, self.events, self._link_closed)
         try:
             link.connect(request.ctl_path, request.io_path, request.console_path)
-        except BaseException:
+        except BaseException as error:
+            log.info("VM not registered", extra=tags(vm=vm.id, client=client_id, reason=error))
             self.registry.unregister(vm)
             raise
         self.links[vm] = link
         self.registry.publish(vm)
-        log.info("VM registered", extra=tags(vm=vm.id))
+        log.info("VM registered", extra=tags(vm=vm.id, client=client_id))
         self.events.tell("vm-registered", vm.id)
         self.on_registered()
         return link
@@ -99,13 +102,16 @@ class Proxy:
         """Return a registered VM; CommandError if there is none."""
         return self.links[self.registry.find(vm_id)]
 
-    def unregister(self, vm_id: str) -> None:
+    def unregister(self, vm_id: str, client_id: int) -> None:
         """Unregister a VM; CommandError if there is none."""
-        self.find(vm_id).unregister()
+        link = self.find(vm_id)
+        log.info("VM unregistered", extra=tags(vm=vm_id, client=client_id))
+        link.unregister()
 
-    def dismiss(self, vm_id: str) -> None:
+    def dismiss(self, vm_id: str, client_id: int) -> None:
         """Unregister a VM and close it, whatever runs in it; CommandError if there is none."""
         link = self.find(vm_id)
+        log.info("VM unregistered", extra=tags(vm=vm_id, client=client_id))
         link.unregister()
         link.close("the VM was unregistered")
 
@@ -130,7 +136,7 @@ class Proxy:
         try:
             return self.links[session.vm]
         except KeyError:
-            raise CommandError(f"the VM of token {session.token} is gone") from None
+            raise CommandError("the VM of token {token} is gone", session.token) from None
 
     def collect_garbage(self) -> None:
         """Free what nobody has come for in time."""
@@ -143,16 +149,18 @@ class Proxy:
         if holder is not None and session.state not in WITHOUT_SHIM and hung_up(holder.stream):
             holder.finished.wait(self.limits.shim_timeout_s)
 
-    def shim_lost(self, session: Session, all_read: bool) -> None:
+    def shim_lost(self, session: Session, client_id: int, all_read: bool) -> None:
         """A shim is gone without DisconnectShim.
 
         Its session waits for it to come back, unless it has read everything, the
         exit status included, or the VM is no more.
         """
         done = session.state in OVER and all_read and not session.output.queue
-        if done or session.vm not in self.links:
-            self.registry.free(session)
+        if done:
+            free(self.registry, session, "its shim has taken everything")
+        elif session.vm not in self.links:
+            free(self.registry, session, "its VM is gone")
         elif session.can(Event.LOSE):
             session.apply(Event.LOSE)
-            log.warning("shim lost", extra=tags(vm=session.vm.id, stdio=session.stdio))
+            log.warning("shim lost", extra=session_tags(session, client=client_id))
             self.events.tell_of("shim-lost", session)

@@ -101,7 +101,7 @@ class Shim:
     def _end_early(self) -> None:
         if self.session.early:
             self.session.early.cancel("the process was ended before it was started")
-        self._link.end_before_start(self.session, STATUS_ENDED_EARLY)
+        self._link.end_before_start(self.session, STATUS_ENDED_EARLY, "a signal of its shim")
         if self.session.sink:
             # The shim must have its exit status before the answer to the signal.
             self.session.sink.finish(None)

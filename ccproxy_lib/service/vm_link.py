@@ -17,11 +17,12 @@ from ccproxy_lib.service.ctl_channel import CtlChannel
 from ccproxy_lib.service.dial import dial
 from ccproxy_lib.service.events import Events
 from ccproxy_lib.service.io_channel import IoChannel, deliver
+from ccproxy_lib.service.traces import free, free_unused, session_tags
 from ccproxy_lib.state.counters import Counters
 from ccproxy_lib.state.input import Input
 from ccproxy_lib.state.limits import Limits
 from ccproxy_lib.state.registry import Registry
-from ccproxy_lib.state.session import BEFORE_PROCESS, OVER, Event, Session
+from ccproxy_lib.state.session import OVER, Event, Session
 from ccproxy_lib.state.vm import Vm
 from ccproxy_lib.wire import ctl, payloads
 from ccproxy_lib.wire.ctl import Code
@@ -94,12 +95,15 @@ class VmLink:
         self.io = IoChannel(
             self.vm, io_channel, self._limits.session_buffer_bytes, self._process_over, self.lost
         )
+        began_s = time.monotonic()
         if not self._wait_for_ready(deadline_s):
             reason = f"the agent was not ready within {self._limits.ready_timeout_s:g} s"
             self.close(reason)
             raise DeadlineMissed(reason, "ready-timeout")
         if self._closed:
             raise VmGone(self._reason)
+        waited_s = round(time.monotonic() - began_s, 3)
+        log.info("VM ready", extra=tags(vm=self.vm.id, waited_s=waited_s))
 
     def follow_console(self) -> None:
         """Log what the VM prints from now on, if somebody wants that and it has a console."""
@@ -137,7 +141,9 @@ class VmLink:
         """
         return self._call(code, payload)
 
-    def start_process(self, session: Session, code: Code, start: ProcessStart) -> bytes:
+    def start_process(
+        self, session: Session, code: Code, start: ProcessStart, client_id: int
+    ) -> bytes:
         """Start the session's process; returns and raises as :meth:`command`."""
         if self._closed:
             raise VmGone(self._reason)
@@ -149,6 +155,8 @@ class VmLink:
         session.input = Input(session.stdio)
         session.container_id = start.container_id
         session.is_exec = start.is_exec
+        fields = session_tags(session, exec=start.is_exec, client=client_id)
+        log.info("process starting", extra=fields)
         payload = start.with_numbers(session.stdio, session.stderr)
         return self._call(code, payload, lambda error: self._start_answered(session, error))
 
@@ -182,29 +190,37 @@ class VmLink:
 
     def _start_answered(self, session: Session, error: CCProxyError | None) -> None:
         if error is None:
-            log.info("process started", extra=tags(**_fields(session)))
+            if session.state not in OVER:
+                log.info("process started", extra=session_tags(session))
             session.apply(Event.STARTED)
             self._events.tell_of("process-started", session)
         else:
             # In a greenlet of its own, which runs behind the one that has just been
             # woken with the error: the shim is told when the runtime has its answer.
-            gevent.spawn(self._process_over, session, STATUS_NO_PROCESS)
+            gevent.spawn(self._process_over, session, STATUS_NO_PROCESS, error)
 
-    def _process_over(self, session: Session, status: int) -> None:
+    def _process_over(
+        self, session: Session, status: int, error: CCProxyError | None = None
+    ) -> None:
+        """End a session; ``error`` says why there never was a process."""
         self.vm.unroute(session)
         if session.input:
             self.io.drop(session.input)
         if session.end(status):
-            log.info("process ended", extra=tags(**_fields(session), status=status))
+            if error is None:
+                log.info("process ended", extra=session_tags(session, status=status))
+            else:
+                log.info("process not started", extra=session_tags(session, reason=error))
             self._events.tell_of("process-ended", session, status=status)
             deliver(session)
         if not session.token and session.sink is None:
-            self._registry.free(session)
+            free(self._registry, session, "its process has ended")
         self.leave_when_idle()
 
-    def end_before_start(self, session: Session, status: int) -> None:
+    def end_before_start(self, session: Session, status: int, reason: str) -> None:
         """End a session that has no process: its shim gets ``status`` as exit status."""
         if session.end(status):
+            log.info("process not started", extra=session_tags(session, reason=reason))
             deliver(session)
 
     def unregister(self) -> None:
@@ -220,7 +236,7 @@ class VmLink:
         if session.sink is None:
             free_unused(self._registry, session, "the VM was unregistered")
         else:
-            self.end_before_start(session, STATUS_NO_PROCESS)
+            self.end_before_start(session, STATUS_NO_PROCESS, "the VM was unregistered")
 
     def leave_when_idle(self) -> None:
         """Close the channels of an unregistered VM whose processes are all over."""
@@ -246,6 +262,7 @@ class VmLink:
         self._closed = True
         self._reason = f"VM {self.vm.id} is gone: {reason}"
         self._leaving = True
+        log.info("VM closed", extra=tags(vm=self.vm.id, reason=reason))
         self._registry.unregister(self.vm)
         self.ctl.close(self._reason)
         self.ctl.ready.set()
@@ -255,9 +272,10 @@ class VmLink:
                 self.io.drop(route.session.input)
         for session in tuple(self.vm.sessions):
             if session.sink is None:
-                self._registry.free(session)
+                free(self._registry, session, "its VM is gone")
             elif session.state not in OVER:
-                self._process_over(session, STATUS_NO_PROCESS)
+                error = None if session.stdio else VmGone(self._reason)
+                self._process_over(session, STATUS_NO_PROCESS, error)
         # In a greenlet of its own: it waits, and a reader that is still busy with what
         # it has just read must not.
         gevent.spawn(self._tear_down)
@@ -275,22 +293,9 @@ class VmLink:
             channel.close()
 
 
-def free_unused(registry: Registry, session: Session, reason: str) -> None:
-    """Free a session that nobody came for, and say so."""
-    waited_s = round(time.monotonic() - session.since_s, 3)
-    what = "unclaimed token" if session.state in BEFORE_PROCESS else "orphaned session"
-    fields = tags(**_fields(session), reason=reason, waited_s=waited_s)
-    if registry.free(session):
-        log.info("%s freed", what, extra=fields)
-
-
 def _check_length(payload_bytes: int) -> None:
     limit = ctl.MAX_COMMAND_BYTES - ctl.HEADER_BYTES
     if payload_bytes > limit:
         raise CommandError(
             f"the agent command has {payload_bytes} bytes of data; agents take at most {limit}"
         )
-
-
-def _fields(session: Session) -> dict[str, object]:
-    return {"vm": session.vm.id, "container": session.container_id, "stdio": session.stdio}

@@ -153,7 +153,7 @@ class Registry:
         try:
             return self._tokens[token]
         except KeyError:
-            raise CommandError(f"unknown token: {token}") from None
+            raise CommandError("unknown token: {token}", token) from None
 
     def free(self, session: Session) -> bool:
         """Forget a session and its token; False if that has happened before."""

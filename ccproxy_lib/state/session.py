@@ -12,6 +12,7 @@ Every state may be left for FREED.  What the table lacks is refused.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from enum import Enum, auto
@@ -126,6 +127,9 @@ class Sink(Protocol):
         ...
 
 
+_numbers = itertools.count(1)
+
+
 class Session:
     """One token, the process that it is for, and the shim that holds it.
 
@@ -133,6 +137,7 @@ class Session:
     (``stderr`` stays 0 with a terminal).  ``input`` exists from then on, and
     ``early`` while something that the shim sent waits for that.  A session
     without a token belongs to a process whose output nobody wants.
+    ``number`` tells it from all others in the log, where its token must not be.
     ``allocated_s`` and ``since_s`` are when it and its state began, on the
     monotonic clock.
     """
@@ -144,6 +149,7 @@ class Session:
         "exit_status",
         "input",
         "is_exec",
+        "number",
         "output",
         "since_s",
         "sink",
@@ -157,6 +163,7 @@ class Session:
 
     def __init__(self, vm: Vm, token: str, output: Output | None = None) -> None:
         self.vm = vm
+        self.number = next(_numbers)
         self.token = token
         self.state = State.ALLOCATED if token else State.CLAIMED
         self.output = output or Output()
@@ -192,7 +199,7 @@ class Session:
         try:
             state = TRANSITIONS[self.state][event]
         except KeyError:
-            raise CommandError(self._refusal(event)) from None
+            raise CommandError(self._refusal(event), self.token) from None
         self.state = state
         self.since_s = time.monotonic()
         self.poke()
@@ -231,9 +238,9 @@ class Session:
 
     def _refusal(self, event: Event) -> str:
         if event is Event.CLAIM and self.state is not State.FREED:
-            return f"token already claimed: {self.token}"
+            return "token already claimed: {token}"
         if event is Event.START and self.state in STARTING | WITH_PROCESS:
-            return f"token already used for a process: {self.token}"
+            return "token already used for a process: {token}"
         if self.state in OVER:
-            return f"the session of token {self.token} has ended"
-        return f"token {self.token} cannot {event.name.lower()} while {self.state.name.lower()}"
+            return "the session of token {token} has ended"
+        return f"token {{token}} cannot {event.name.lower()} while {self.state.name.lower()}"
