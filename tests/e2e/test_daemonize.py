@@ -126,7 +126,9 @@ def test_an_end_before_its_socket_answers(background, number):
         # It waits for whoever else makes a socket there.
         fcntl.flock(directory, fcntl.LOCK_EX)
         with background.popen() as starter:
-            wait_until(background.pid_file.exists, "the daemon has begun")
+            # Alone: it has no other name any more.
+            begun = [background.pid_file.name]
+            wait_until(lambda: os.listdir(background.directory) == begun, "the daemon has begun")
             os.kill(background.pid, number)
             said = starter.communicate(timeout=PATIENCE_S)[1]
         problem = f"the daemon was ended by {number.name} before its socket answered"

@@ -106,7 +106,8 @@ def test_ksm_files_are_found_again_after_a_crash(start_daemon, scripted, root, m
 CRASH = """
 import sys
 from ccproxy_lib.front import entry
-entry._patch()
+from ccproxy_lib.front.patch import patch
+patch()
 from ccproxy_lib.service.server import Daemon
 def crash(self):
     raise RuntimeError("unforeseen")

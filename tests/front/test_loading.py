@@ -8,7 +8,7 @@ import sys
 PACKAGE = "ccproxy_lib"
 # Each only for a flag, a file, or an environment that has it.
 NOT_ON_A_PLAIN_START = {
-    *("configparser", "docopt", "ssl", "subprocess"),
+    *("configparser", "docopt", "importlib.metadata", "ssl", "subprocess"),
     f"{PACKAGE}.front.config_file",
     *(f"{PACKAGE}.host.{name}" for name in ("activation", "daemonize", "notify", "pid_file")),
     f"{PACKAGE}.service.notify",

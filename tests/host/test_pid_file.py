@@ -63,8 +63,10 @@ def test_a_live_one_is_refused(path: Path) -> None:
 
 
 def test_that_of_a_proxy_without_a_lock_is_refused(path: Path) -> None:
-    sleeper = [sys.executable, "-c", "input()", "cc-proxy"]
-    with subprocess.Popen(sleeper, stdin=subprocess.PIPE) as other:
+    sleeper = [sys.executable, "-c", "print(flush=True); input()", "cc-proxy"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(sleeper, **pipes) as other:
+        other.stdout.readline()  # the kernel has its name from now on
         path.write_text(f"{other.pid}\n")
         try:
             with pytest.raises(StartError, match=rf"running daemon \(process {other.pid}\)"):
