@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -162,7 +163,10 @@ def installed(tarball, tmp_path_factory):
     assert not prefix.exists()
 
 
-def test_it_serves(installed, tmp_path):
+def test_it_serves_through_socket_activation(installed, tmp_path):
+    activate = shutil.which("systemd-socket-activate")
+    if activate is None:
+        pytest.skip("systemd-socket-activate is not installed (Debian: systemd)")
     unit = (installed / "lib/systemd/system/cc-proxy.service").read_text()
     (program,) = re.findall(r"^ExecStart=(\S+)$", unit, re.M)
     path = tmp_path / "proxy.sock"
@@ -170,7 +174,7 @@ def test_it_serves(installed, tmp_path):
     clean = ("env", "-i", f"PATH={os.environ['PATH']}", f"TMPDIR={tmp_path}")
     with open(tmp_path / "log", "wb") as log:
         daemon = subprocess.Popen(
-            [*clean, program, "-socket-path", path, "-ksm", "initial", "-log", "info"],
+            [*clean, activate, "-l", path, program, "-ksm", "initial", "-log", "info"],
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=log,
