@@ -143,7 +143,7 @@ def _make_image(image: Path, places: Places, python: str) -> None:
     if not places.no_deps:
         _fetch_packages(package)
     # The paths in tracebacks must be the later ones.
-    compileall.compile_dir(package, quiet=2, stripdir=str(image), prependdir="/")
+    compileall.compile_dir(package, quiet=2, stripdir=str(image), prependdir="/", workers=0)
     _write(image, f"{places.program_dir}/cc-proxy", _launcher(places, python), 0o755)
     link = image / places.bindir[1:] / "cc-proxy"
     link.parent.mkdir(parents=True, exist_ok=True)
@@ -275,8 +275,9 @@ def _fetch_packages(package: Path) -> None:
                 f" system instead, install {', '.join(map(_name, filter(None, wanted)))}"
                 " and say NO_DEPS=1"
             )
-    # Programs that come with them, with the path of this pip's Python in them.
-    shutil.rmtree(package / "bin", ignore_errors=True)
+    # Programs with the path of this pip's Python in them, and what nobody runs here.
+    for useless in (package / "bin", package / "include", *package.rglob("tests")):
+        shutil.rmtree(useless, ignore_errors=True)
 
 
 def _name(requirement: str) -> str:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def make(checkout: Path, *arguments: str) -> str:
     return run("make", "--no-print-directory", *arguments, python, cwd=checkout, env=env)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def checkout(tmp_path_factory) -> Path:
     """The sources in a git repository with one commit."""
     if not shutil.which("git"):
@@ -62,7 +63,7 @@ def checkout(tmp_path_factory) -> Path:
     return directory
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def tarball(checkout, tmp_path_factory) -> Path:
     """What somebody has who unpacks what make dist makes."""
     name = make(checkout, "dist").strip()
@@ -71,3 +72,18 @@ def tarball(checkout, tmp_path_factory) -> Path:
     (unpacked,) = directory.iterdir()
     assert name == f"dist/{unpacked.name}.tar.gz"
     return unpacked
+
+
+@pytest.fixture(scope="session")
+def installed(tarball, tmp_path_factory) -> Iterator[Path]:
+    """A system of its own, with the program and its packages in the place of an older version."""
+    prefix = tmp_path_factory.mktemp("system") / "prefix"
+    places = (f"PREFIX={prefix}", f"SYSCONFDIR={prefix}/etc", f"RUNDIR={prefix}/run")
+    make(tarball, "install", *places, "NO_DEPS=1")
+    old = prefix / "lib" / "cc-proxy" / "ccproxy_lib" / "old.py"
+    old.write_text("")
+    make(tarball, "install", *places)
+    assert not old.exists()
+    yield prefix
+    make(tarball, "uninstall", *places)
+    assert not prefix.exists()

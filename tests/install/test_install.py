@@ -148,21 +148,6 @@ def test_a_place_that_cannot_be_written_to_is_named(tarball, tmp_path):
 # ---- as an operator: into a system, with all that it needs
 
 
-@pytest.fixture(scope="module")
-def installed(tarball, tmp_path_factory):
-    """A prefix of its own, with the program, its packages and the remains of an older version."""
-    prefix = tmp_path_factory.mktemp("system") / "prefix"
-    places = (f"PREFIX={prefix}", f"SYSCONFDIR={prefix}/etc", f"RUNDIR={prefix}/run")
-    make(tarball, "install", *places, "NO_DEPS=1")
-    old = prefix / "lib" / "cc-proxy" / "ccproxy_lib" / "old.py"
-    old.write_text("")
-    make(tarball, "install", *places)
-    assert not old.exists()
-    yield prefix
-    make(tarball, "uninstall", *places)
-    assert not prefix.exists()
-
-
 def test_it_serves_through_socket_activation(installed, tmp_path):
     activate = shutil.which("systemd-socket-activate")
     if activate is None:
