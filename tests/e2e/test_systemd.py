@@ -135,10 +135,20 @@ def test_the_socket_for_clients_and_one_for_metrics(start_with_sockets, tmp_path
         program = start_with_sockets(("metrics", "x"), [metrics, clients], "-log", "info")
         program.wait_for_log(f"msg=listening path={path}")
         Client(path).close()
-        web = Web(str(tmp_path / "metrics.sock"))
+        web = Web(metrics.getsockname())
         assert web.json()["uri"] == f"unix://{path}"
         assert program.stop() == 0
     assert os.path.exists(web.address)
+
+
+def test_metrics_on_a_passed_port_have_the_same_care(start_with_sockets, path):
+    with listening(path) as clients, socket.create_server(("127.0.0.1", 0)) as metrics:
+        program = start_with_sockets(("x", "pprof"), [clients, metrics], "-log", "info")
+        program.wait_for_log("debug endpoint")
+        web = Web(metrics.getsockname())
+        assert web.metrics()("ccproxy_vms") == 0
+        assert web.ask("/metrics", Host="evil.example").status == 421
+        assert program.stop() == 0
 
 
 def test_sockets_for_another_process_are_left_alone(start_daemon, path):
