@@ -18,6 +18,7 @@ from contextlib import suppress
 
 from ccproxy_lib.client.shim import STDIN_BYTES, Shim
 from ccproxy_lib.client.signals import Signals
+from ccproxy_lib.client.terminal import unstopped
 from ccproxy_lib.errors import StartError
 from ccproxy_lib.wire.frames import Stream
 
@@ -119,18 +120,21 @@ class Carrier:
                     self._shim.send_stdin(data)
 
     def _send_signal(self, number: int) -> None:
-        if number == signal.SIGWINCH and self.size:
-            self._shim.post_size(*self.size(), self.on_refusal)
-        else:
+        if number != signal.SIGWINCH:
             self._shim.post_signal(number, self.on_refusal)
+        elif self.size:
+            columns, rows = self.size()
+            if columns and rows:
+                self._shim.post_size(columns, rows, self.on_refusal)
 
     def _read_source(self, source: int) -> None:
         try:
-            self._input = os.read(source, STDIN_BYTES)
+            with unstopped(signal.SIGTTIN):
+                self._input = os.read(source, STDIN_BYTES)
         except BlockingIOError:
             return
         except OSError:
-            self._input = b""  # a terminal that is gone
+            self._input = b""  # a terminal that is gone, or another program's
         if not self._input:
             self._source = None
 

@@ -53,7 +53,8 @@ class Shim:
     ``timeout_s`` is for calls that are not told otherwise, in seconds.  ``pause``
     waits that many seconds between attempts to connect.  ``sink``, if given, gets
     all output, as its stream's opcode and bytes in their order, instead of the
-    two files; it must not call the shim.  Raises
+    two files; it must not call the shim.  ``tell`` gets a text when the connection
+    is lost and when there is another one.  Raises
     ProxyLost if the proxy is not there, ProxyError if it does not know the token
     or another shim holds that.  It is a context manager that closes itself.
     """
@@ -67,9 +68,11 @@ class Shim:
         reconnect_s: float = DEFAULT_RECONNECT_S,
         pause: Callable[[float], object] = time.sleep,
         sink: Callable[[int, bytes], None] | None = None,
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.exit_status: int | None = None
         self._sink = sink
+        self._tell = tell
         self._address = address
         self._token = token
         self._timeout_s = timeout_s
@@ -293,10 +296,12 @@ class Shim:
             if self._closed or not self._reconnect_s:
                 raise loss
             if self._patience is None:
+                self._tell(f"{loss}; connecting again")
                 self._patience = Deadline(self._reconnect_s)
             self._connection = self._try_again(self._patience, loss, deadline)
             self._patience = None
             lost.close()
+            self._tell("connected again")
         if self._size:
             self._post_signal(_resize(*self._size), lambda text: None)
 

@@ -21,7 +21,7 @@ def raw_mode(descriptor: int) -> Iterator[Callable[[], None]]:
     before = termios.tcgetattr(descriptor)
 
     def enter() -> None:
-        with _in_the_background():
+        with unstopped(signal.SIGTTOU):
             tty.setraw(descriptor, termios.TCSANOW)
 
     enter()
@@ -33,22 +33,33 @@ def raw_mode(descriptor: int) -> Iterator[Callable[[], None]]:
 
 
 def restore(descriptor: int, modes: list[Any]) -> None:
-    """Set the terminal's modes, as tcgetattr has returned them; what was shown stays."""
-    with _in_the_background():
+    """Set the terminal's modes, as tcgetattr has returned them, wherever we run."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+    try:
         # At once: a terminal that shows nothing just now must not hold us up.
         termios.tcsetattr(descriptor, termios.TCSANOW, modes)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def window_size(descriptor: int) -> tuple[int, int]:
-    """Return the terminal's columns and rows, at least 1 each."""
+    """Return the terminal's columns and rows, 0 where nobody has said."""
     size = os.get_terminal_size(descriptor)
-    return max(1, size.columns), max(1, size.lines)
+    return size.columns, size.lines
 
 
 @contextmanager
-def _in_the_background() -> Iterator[None]:
-    """Be allowed to also when another program has the terminal; else the kernel would stop us."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
+def unstopped(number: int) -> Iterator[None]:
+    """Use the terminal where another program may have it.
+
+    The kernel then sends SIGTTIN or SIGTTOU and tries again.  By default that
+    stops us until it is our turn, which is right; a program that catches the
+    signal would run in circles, so it gets an error, or its way, instead.
+    """
+    if signal.getsignal(number) == signal.SIG_DFL:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:
         yield
     finally:

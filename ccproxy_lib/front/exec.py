@@ -44,7 +44,7 @@ from ccproxy_lib.front.arguments import parse
 
 STDIN = 0
 EXIT_NOT_RUN = 125
-CATCHABLE = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
+ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
 # The same where the VM has been taken out.
 BEHIND_VM = __doc__.replace("VM [--]", "[--]", 1)
 
@@ -113,16 +113,19 @@ def _run(options: dict[str, Any], process: dict[str, Any]) -> int:
         runtime.hyper("execcmd", {"container": container, "process": process}, token)
         runtime.close()
         if process["terminal"] and os.isatty(STDIN):
-            stack.enter_context(raw_mode(STDIN))
+            enter_raw = stack.enter_context(raw_mode(STDIN))
             carrier.size = partial(window_size, STDIN)
 
         def act(number: int) -> None:
-            if number in CATCHABLE:
+            if number in ENDING:
                 raise _Ended(number)
-            carrier.forward(number)
+            if number == signal.SIGCONT and carrier.size:
+                enter_raw()
+            elif number == signal.SIGWINCH:
+                carrier.forward(number)
 
         carrier.on_signal = act
-        signals = stack.enter_context(Signals(CATCHABLE | {signal.SIGWINCH}))
+        signals = stack.enter_context(Signals(ENDING | {signal.SIGCONT, signal.SIGWINCH}))
         carrier.forward(signal.SIGWINCH)
         try:
             return carrier.run(shim, signals)

@@ -123,6 +123,7 @@ class _Command:
                     reconnect_s=self._reconnect_s,
                     pause=self._pause,
                     sink=self._carrier.keep,
+                    tell=self._say,
                 )
             )
             self._say("connected")
@@ -142,7 +143,6 @@ class _Command:
 
     def _pause(self, duration_s: float) -> None:
         """Wait between attempts to connect again."""
-        self._say("no connection, trying again")
         if self._signals.wait(duration_s):
             for number in self._signals.take():
                 if number in ENDING:

@@ -15,20 +15,21 @@ from pexpect import fdpexpect
 
 from tests.e2e.harness import PATIENCE_S, TOP, wait_until
 
+PROGRAM = (sys.executable, "-m", "ccproxy_lib")
 # pexpect's own way to start a program warns where there are threads.
 
 
 class Terminal(fdpexpect.fdspawn):
     """What the program shows is expected, what the user types is sent."""
 
-    def __init__(self, *arguments: str, rows: int = 24, columns: int = 80):
+    def __init__(self, *arguments: str, rows: int = 24, columns: int = 80, program=PROGRAM):
         master, slave = os.openpty()
         super().__init__(master, timeout=PATIENCE_S, encoding="utf-8")
         self.delaybeforesend = None
         self.resize(rows, columns)
         self.modes_before = self.modes()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ccproxy_lib", *arguments],
+            [*program, *arguments],
             cwd=TOP,
             env=os.environ | {"TERM": "xterm-256color", "NO_COLOR": ""},
             stdin=slave,

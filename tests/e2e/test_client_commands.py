@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -533,7 +534,7 @@ def test_the_daemon_goes_and_another_one_comes(own, start_daemon):
 def test_a_signal_while_the_daemon_is_away_ends_the_shim(own):
     with own.started_shim("sleep", "1000", flags=("-d", "-r", "30")) as running:
         own.daemon.process.kill()
-        while b"trying again" not in running.stderr.readline():
+        while b"connecting again" not in running.stderr.readline():
             pass
         running.terminate()
         _, err = running.communicate(timeout=PATIENCE_S)
@@ -542,17 +543,15 @@ def test_a_signal_while_the_daemon_is_away_ends_the_shim(own):
 
 
 @contextlib.contextmanager
-def shim_on_terminal(tools, *flags: str, script: str = ""):
+def shim_on_terminal(tools, *flags: str, rows: int = 33, columns: int = 99):
     """A shell at its prompt, with a shim on a terminal."""
     token = tools.token()
     arguments = tools.shim(token, *flags)[len(PROGRAM) :]
-    with on_terminal(*arguments, rows=33, columns=99) as terminal:
-        command = ("sh", "-c", script) if script else ("sh",)
+    with on_terminal(*arguments, rows=rows, columns=columns) as terminal:
         envs = [{"env": "PS1", "value": PROMPT}]
-        data = container(token, *command, terminal=True, envs=envs)
+        data = container(token, "sh", terminal=True, envs=envs)
         tools.runtime.hyper("newcontainer", data, token)
-        if not script:
-            terminal.expect_exact(PROMPT)
+        terminal.expect_exact(PROMPT)
         yield terminal
 
 
@@ -569,8 +568,9 @@ def test_a_shim_on_a_terminal(tools):
 
 
 @pytest.mark.heavy
-def test_stopping_and_going_on_leads_back_into_raw_mode(tools):
-    with shim_on_terminal(tools) as terminal:
+@pytest.mark.parametrize("start", [shim_on_terminal, shell])
+def test_stopping_and_going_on_leads_back_into_raw_mode(tools, start):
+    with start(tools) as terminal:
         os.kill(terminal.process.pid, signal.SIGSTOP)
         terminal.wait_until_stopped()
         # What the user's shell does then.
@@ -578,6 +578,30 @@ def test_stopping_and_going_on_leads_back_into_raw_mode(tools):
         assert not is_raw(terminal)
         os.kill(terminal.process.pid, signal.SIGCONT)
         wait_until(lambda: is_raw(terminal), "the terminal is raw again")
+        terminal.send("exit\r")
+        assert terminal.end()[0] == 0
+
+
+@pytest.mark.heavy
+def test_a_shim_in_the_background_of_its_terminal(tools):
+    """It catches the signals by which the kernel would stop it, and must not run in circles."""
+    token = tools.token()
+    command = shlex.join(tools.shim(token))
+    with on_terminal(program=("sh", "-mc", f"{command} & read line; wait %1")) as terminal:
+        data = container(token, "sh", "-c", "echo begin; cat; exit 6")
+        tools.runtime.hyper("newcontainer", data, token)
+        terminal.expect_exact("begin")
+        terminal.send("typed\n")
+        terminal.send("more\n")
+        assert terminal.end()[0] == 6
+
+
+@pytest.mark.heavy
+def test_a_terminal_without_a_size_has_no_say(tools):
+    with shim_on_terminal(tools, rows=0, columns=0) as terminal:
+        assert answer(terminal, "stty size") == "0 0\r\n"
+        terminal.resize(5, 40)
+        wait_until(lambda: answer(terminal, "stty size") == "5 40\r\n", "it has the new size")
         terminal.send("exit\r")
         assert terminal.end()[0] == 0
 
