@@ -155,7 +155,6 @@ def ended(terminal: Terminal) -> tuple[int, str]:
     return status, shown(last)
 
 
-@pytest.mark.heavy
 def test_top_shows_what_moves_and_ends_with_q(daemon, registered, vm_id, top):
     vm, runtime = registered
     (token,) = runtime.attach(vm_id, 1)
