@@ -28,7 +28,8 @@ class LineWriter:
 
     ``notice`` makes the line that tells how many were dropped, in their place.
     ``on_stuck`` is called when something has to wait; then :meth:`flush` is to be
-    called when :attr:`descriptor` is writable.
+    called when :attr:`descriptor` is writable.  ``on_drop`` is called for each
+    line that is dropped.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class LineWriter:
     ) -> None:
         self.descriptor = descriptor
         self.on_stuck: Callable[[], None] = lambda: None
+        self.on_drop: Callable[[], None] = lambda: None
         self._notice = notice
         self._limit_bytes = limit_bytes
         self._kept: deque[bytes] = deque()
@@ -49,6 +51,7 @@ class LineWriter:
         if self._kept and not self.flush():
             if self._dropped or self._kept_bytes + len(line) > self._limit_bytes:
                 self._dropped += 1
+                self.on_drop()
             else:
                 self._keep(line)
             return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import lru_cache
 from typing import Any
 
 from ccproxy_lib.host.log_record import TRACEBACK, fields_of, level_word, message_of
@@ -130,5 +131,9 @@ def _coloured_head() -> logging.Formatter:
 
 def _rfc3339(created_s: float) -> str:
     whole = int(created_s)
-    nanoseconds = int((created_s - whole) * 1e9)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{nanoseconds:09d}Z"
+    return f"{_date_and_time(whole)}.{int((created_s - whole) * 1e9):09d}Z"
+
+
+@lru_cache(1)
+def _date_and_time(whole_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole_s))

@@ -12,16 +12,22 @@ from gevent.socket import wait_write
 
 from ccproxy_lib.host import logs
 from ccproxy_lib.host.line_writer import LineWriter
+from ccproxy_lib.state.counters import Counters
 
 log = logging.getLogger(__name__)
 
 
-def start() -> None:
+def start(counters: Counters) -> None:
     """See to it that the log needs nobody's attention from now on."""
     # gevent would print them to stderr, and wait there for a reader.
     get_hub().print_exception = _log_failure  # type: ignore[method-assign]
     if writer := logs.writer():
         writer.on_stuck = partial(_spawn, writer)
+        writer.on_drop = partial(_count, counters)
+
+
+def _count(counters: Counters) -> None:
+    counters.drops["log-lines"] += 1
 
 
 def _spawn(writer: LineWriter) -> None:

@@ -99,7 +99,7 @@ class Daemon:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, or the end of the pod; then stop in order."""
-        log_pump.start()
+        log_pump.start(self.proxy.counters)
         for number in ENDING:
             gevent.signal_handler(number, self._stopping.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)

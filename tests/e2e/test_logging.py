@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
+import termios
 import threading
 from pathlib import Path
 
@@ -122,6 +124,8 @@ def test_a_reader_that_does_not_read_stops_nobody(tmp_path):
             ask(path)
             while got.count(b"client gone") < 2:
                 got += lines.read(1 << 16)
+            with Client(str(path)) as client:
+                status = json.loads(client.call(Command.STATUS, {"sessions": False}))
         got += lines.read(1 << 20)
     said = [json.loads(line) for line in got.splitlines()]
     entries = [each["msg"].split()[0] for each in said if "source" in each]
@@ -130,6 +134,7 @@ def test_a_reader_that_does_not_read_stops_nobody(tmp_path):
     (notice,) = (each for each in said if "too slow" in each["msg"])
     assert notice["level"] == "warning"
     assert notice["count"] >= 600 - len(entries)
+    assert status["drops"]["log-lines"] == notice["count"]
     assert said[-1]["msg"] == "stopped"
 
 
@@ -139,6 +144,36 @@ def test_a_reader_that_is_gone_stops_nobody(tmp_path):
         daemon.stderr.close()
         for _ in range(3):
             ask(path)
+
+
+def test_a_terminal_that_is_stopped_stops_nobody(tmp_path):
+    path = tmp_path / "sock"
+    master, slave = os.openpty()
+    with open(master, "rb", buffering=0) as screen, open(slave, "wb") as terminal:
+        with running(path, "-log", "debug", stderr=terminal):
+            termios.tcflow(slave, termios.TCOOFF)  # as Ctrl-S does
+            with Client(str(path)) as client:
+                for number in range(200):
+                    send_entry(client, level="info", msg=f"entry {number}.")
+                with pytest.raises(Refused):
+                    client.call(Command.CONNECT_SHIM, {"token": "x"})
+            ask(path)
+            termios.tcflow(slave, termios.TCOON)
+            got = b""
+            while b"entry 199." not in got:
+                got += screen.read(1 << 16)
+    assert re.findall(rb"entry (\d+)\.", got) == [b"%d" % number for number in range(200)]
+
+
+def test_a_reader_that_is_stuck_does_not_keep_the_daemon_from_ending(tmp_path):
+    path = tmp_path / "sock"
+    reader, writer = os.pipe()
+    with open(reader, "rb", buffering=0), open(writer, "wb", buffering=0) as stderr:
+        with running(path, "-log", "debug", stderr=stderr), Client(str(path)) as client:
+            for _ in range(50):
+                send_entry(client, level="info", msg="x" * 8000)
+            with pytest.raises(Refused):
+                client.call(Command.CONNECT_SHIM, {"token": "x"})
 
 
 # ---- entries of clients

@@ -12,6 +12,7 @@ from gevent.socket import wait_read
 
 from ccproxy_lib.host import logs
 from ccproxy_lib.service import log_pump
+from ccproxy_lib.state.counters import Counters
 
 log = logging.getLogger(f"{logs.ROOT}.test")
 
@@ -25,7 +26,7 @@ def pipe():
     os.set_blocking(reader, False)
     with open(reader, "rb", buffering=0), open(writer, "w") as stream:
         logs.set_up(logging.INFO, stream)
-        log_pump.start()
+        log_pump.start(Counters())
         yield reader
         del get_hub().print_exception
         for handler in logger.handlers:
