@@ -162,6 +162,7 @@ def test_what_is_stuck_is_told(page, registered, daemon, vm_id) -> None:
             vm.output(1, b"x" * 60_000)
         page.wait_for("shims that do not keep up")
         assert page.rows("stuck")[0][0] == vm_id
+        assert page.browser.title == "cc-proxy: 1 stuck"
     wait_until(lambda: not page.rows("stuck"), "nothing is stuck any more")
 
 
