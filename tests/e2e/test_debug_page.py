@@ -151,7 +151,6 @@ def test_it_shows_the_vm_and_its_rate_moves(page, registered, daemon, vm_id) -> 
         finally:
             done.set()
             flowing.join()
-        wait_until(lambda: page.cell(vm_id, "Output") == "0\u00a0B/s", "the rate is 0 again")
 
 
 def test_what_is_stuck_is_told(page, registered, daemon, vm_id) -> None:
@@ -163,7 +162,6 @@ def test_what_is_stuck_is_told(page, registered, daemon, vm_id) -> None:
         page.wait_for("shims that do not keep up")
         assert page.rows("stuck")[0][0] == vm_id
         assert page.browser.title == "cc-proxy: 1 stuck"
-    wait_until(lambda: not page.rows("stuck"), "nothing is stuck any more")
 
 
 def test_a_vm_opens_by_keyboard_and_shows_its_sessions(page, registered, vm_id) -> None:
