@@ -30,10 +30,14 @@ from ccproxy_lib.errors import (
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.stream import Bell, Stream
 from ccproxy_lib.state.counters import Counters
+from ccproxy_lib.state.rate import Rate
 from ccproxy_lib.wire import ctl
 from ccproxy_lib.wire.ctl import Code, CtlMessage
 
 READ_BYTES = 65536
+# How many of an agent's events are logged at once, and a second.
+EVENTS_BURST = 100
+EVENTS_PER_S = 10
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +104,8 @@ class CtlChannel:
         self._has_rest = Bell()
         self._outstanding: Call | None = None
         self._gone: str | None = None
+        self._event_rate = Rate(EVENTS_BURST, EVENTS_PER_S, time.monotonic())
+        self._unlogged_events = 0
         self.greenlets = [gevent.spawn(self._read), gevent.spawn(self._write)]
 
     def call(
@@ -210,10 +216,18 @@ class CtlChannel:
             self.ready.set()
         elif code == Code.PROCESS_ASYNC_EVENT:
             text = message.payload.decode("utf-8", "replace")
-            log.info("agent event", extra=tags(vm=self._vm_id, event=text[:1024]))
+            self._log_event(text)
             self._on_event(text)
         elif code != Code.NEXT:
             raise ProtocolError(f"unexpected message code {code}")
+
+    def _log_event(self, text: str) -> None:
+        if not self._event_rate.take(time.monotonic()):
+            self._unlogged_events += 1
+            return
+        skipped = {"skipped": self._unlogged_events} if self._unlogged_events else {}
+        self._unlogged_events = 0
+        log.info("agent event", extra=tags(vm=self._vm_id, event=text, **skipped))
 
     def _answer(self, message: CtlMessage) -> None:
         call = self._outstanding

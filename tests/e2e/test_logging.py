@@ -18,6 +18,7 @@ import logfmtkv
 import pytest
 
 from ccproxy_lib.wire import tty
+from ccproxy_lib.wire.ctl import Code
 from ccproxy_lib.wire.frames import Command, Stream, Type
 from tests.e2e.harness import PATIENCE_S, TOP, Client, Refused, container, exclusive, wait_until
 
@@ -220,6 +221,18 @@ def test_entries_that_nobody_wants_count_for_nothing(start_daemon):
         send_entry(client, level="info", msg="wanted")
         daemon.wait_for_log("msg=wanted")
     assert "unwanted" not in daemon.log
+
+
+def test_a_flood_of_events_of_an_agent_is_cut_and_counted(daemon, registered):
+    vm, runtime = registered
+    for number in range(300):
+        vm.send(Code.PROCESS_ASYNC_EVENT, b"event %d" % number)
+    runtime.hyper_command("ping")
+    vm.ack()
+    runtime.answer()
+    said = [each["event"] for each in lines_about(daemon, "agent event")]
+    assert said[:100] == [f"event {number}" for number in range(100)]
+    assert len(said) < 300
 
 
 @pytest.mark.parametrize(

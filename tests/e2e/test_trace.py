@@ -80,7 +80,10 @@ def test_the_whole_life_of_a_vm_a_session_and_a_client(start_daemon, scripted):
         daemon.wait_for_log("VM closed")
     daemon.wait_for_log("client gone", 4)
     assert daemon.stop() == 0
-    assert trace(daemon) == example("A life at info")
+    told = example("A life at info")
+    assert trace(daemon) == told
+    (warning,) = (line for line in daemon.log.splitlines() if "level=warning" in line)
+    assert "shim lost" in warning
 
 
 def test_lives_that_end_badly(start_daemon, scripted):
