@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from ccproxy_lib.service.connection import Connection
 from ccproxy_lib.wire import frames, payloads
 from ccproxy_lib.wire.frames import Command, Type
-
-log = logging.getLogger(__name__)
 
 
 def answer(client: Connection, opcode: int, payload: bytes = b"") -> None:
@@ -25,8 +22,7 @@ def answer_error(client: Connection, opcode: int, message: str) -> None:
 
 def log_refusal(client: Connection, opcode: int, reason: str) -> None:
     """Say why a command came to nothing; ``reason`` must have no token that a client made up."""
-    fields = client.tags(command=Command(opcode).name, reason=reason)
-    log.info("command refused", extra=fields)
+    client.log_refusal("command refused", command=Command(opcode).name, reason=reason)
 
 
 def answerer(client: Connection, opcode: int) -> Callable[[str], None]:

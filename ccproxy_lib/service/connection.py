@@ -22,6 +22,7 @@ from ccproxy_lib.service.proxy import Proxy
 from ccproxy_lib.service.stream import Stream
 from ccproxy_lib.service.traces import free, session_tags
 from ccproxy_lib.service.waiting import wait_until_over
+from ccproxy_lib.state.rate import Rate
 from ccproxy_lib.wire.generation import Generation, detect
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ ENDED_MIDWAY = "the connection ended in the middle of a message"
 FINISH_TIMEOUT_S = 5.0
 # How long a client that is refused may take to send the command to refuse.
 REFUSE_TIMEOUT_S = 5.0
+# How many refusals of one client are logged at once, and a second.
+REFUSALS_BURST = 100
+REFUSALS_PER_S = 10
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +77,7 @@ class Connection:
     __slots__ = (
         "_protocol",
         "_protocols",
+        "_refusals",
         "_slow_message",
         "_slow_left_s",
         "finished",
@@ -106,6 +111,7 @@ class Connection:
         self.outbox = Outbox(self.stream, proxy.limits.max_pending_bytes, self._poke)
         self.refusal = refusal
         self._protocol: Protocol | None = None
+        self._refusals: Rate | None = None
         self._slow_message = -1
         self._slow_left_s = 0.0
 
@@ -119,6 +125,16 @@ class Connection:
     def tags(self, **more: Any) -> dict[str, dict[str, Any]]:
         """Return the ``extra`` of a log call about this client."""
         return tags(client=self.id, **({"vm": self.vm_id} if self.vm_id else {}), **more)
+
+    def log_refusal(self, what: str, **fields: Any) -> None:
+        """Say why a command of this client came to nothing; of a flood of them not each."""
+        now_s = time.monotonic()
+        if self._refusals is None:
+            self._refusals = Rate(REFUSALS_BURST, REFUSALS_PER_S, now_s)
+        if self._refusals.take(now_s):
+            if skipped := self._refusals.take_refused():
+                fields["skipped"] = skipped
+            log.info(what, extra=self.tags(**fields))
 
     def serve(self) -> None:
         """Serve the client until it has gone or broken the protocol."""

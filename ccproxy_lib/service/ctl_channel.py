@@ -105,7 +105,6 @@ class CtlChannel:
         self._outstanding: Call | None = None
         self._gone: str | None = None
         self._event_rate = Rate(EVENTS_BURST, EVENTS_PER_S, time.monotonic())
-        self._unlogged_events = 0
         self.greenlets = [gevent.spawn(self._read), gevent.spawn(self._write)]
 
     def call(
@@ -222,12 +221,10 @@ class CtlChannel:
             raise ProtocolError(f"unexpected message code {code}")
 
     def _log_event(self, text: str) -> None:
-        if not self._event_rate.take(time.monotonic()):
-            self._unlogged_events += 1
-            return
-        skipped = {"skipped": self._unlogged_events} if self._unlogged_events else {}
-        self._unlogged_events = 0
-        log.info("agent event", extra=tags(vm=self._vm_id, event=text, **skipped))
+        if self._event_rate.take(time.monotonic()):
+            skipped = self._event_rate.take_refused()
+            more = {"skipped": skipped} if skipped else {}
+            log.info("agent event", extra=tags(vm=self._vm_id, event=text, **more))
 
     def _answer(self, message: CtlMessage) -> None:
         call = self._outstanding

@@ -29,12 +29,11 @@ class IoDump:
     otherwise.  Tokens are in no message, as agents never hear of them.
     """
 
-    __slots__ = ("_rate", "_skipped", "_vm")
+    __slots__ = ("_rate", "_vm")
 
     def __init__(self, vm: Vm) -> None:
         self._vm = vm
         self._rate = Rate(BURST, PER_S, time.monotonic())
-        self._skipped = 0
 
     def from_vm(self, messages: Messages) -> Iterator[tuple[int, memoryview, int]]:
         """Show messages, or pieces of them, on their way from the VM, and pass them on."""
@@ -57,10 +56,8 @@ class IoDump:
         if not logs.wants(logging.DEBUG, self._vm.id, container):
             return
         if not self._rate.take(time.monotonic()):
-            self._skipped += 1
             return
         fields = {"vm": self._vm.id, "container": container, "seq": seq, "bytes": length}
-        if self._skipped:
-            fields["skipped"] = self._skipped
-            self._skipped = 0
+        if skipped := self._rate.take_refused():
+            fields["skipped"] = skipped
         log.debug(way, extra=tags(**fields, hex=data[:SHOWN_BYTES].hex()))

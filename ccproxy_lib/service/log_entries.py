@@ -33,13 +33,12 @@ _LEVELS = {
 class LogEntries:
     """The log entries of one client."""
 
-    __slots__ = ("_client", "_dropped", "_rate")
+    __slots__ = ("_client", "_rate")
 
     def __init__(self, client: Connection) -> None:
         limits = client.proxy.limits
         self._client = client
         self._rate = Rate(limits.max_log_burst, limits.max_log_rate, time.monotonic())
-        self._dropped = 0
 
     def take(self, payload: bytes | memoryview) -> None:
         """Log one entry, or count it as dropped; ProtocolError if it is invalid."""
@@ -63,10 +62,9 @@ class LogEntries:
 
     def _drop(self) -> None:
         self._client.proxy.counters.drops["log-entries"] += 1
-        self._dropped += 1
-        if self._dropped == 1:
+        if self._rate.refused == 1:
             gevent.spawn_later(REPORT_EVERY_S, self._report)
 
     def _report(self) -> None:
-        count, self._dropped = self._dropped, 0
-        log.warning("log entries dropped", extra=tags(client=self._client.id, count=count))
+        fields = tags(client=self._client.id, count=self._rate.take_refused())
+        log.warning("log entries dropped", extra=fields)

@@ -67,7 +67,7 @@ class Protocol1:
             self._handle(messages.parse_request(payload))
         except CommandError as error:
             self.client.proxy.counters.refused(error)
-            log.info("request refused", extra=self.client.tags(reason=error.reason))
+            self.client.log_refusal("request refused", reason=error.reason)
             self._respond(messages.failure(str(error)))
 
     def _handle(self, request: Request) -> None:

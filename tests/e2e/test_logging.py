@@ -223,6 +223,16 @@ def test_entries_that_nobody_wants_count_for_nothing(start_daemon):
     assert "unwanted" not in daemon.log
 
 
+def test_a_flood_of_refused_commands_is_cut_and_counted(daemon):
+    with daemon.client() as client:
+        for _ in range(300):
+            with pytest.raises(Refused):
+                client.call(Command.UNREGISTER_VM, {"containerId": "nobody"})
+    said = lines_about(daemon, "command refused")
+    assert 100 <= len(said) < 300
+    assert all(each["reason"] == "unknown containerID: nobody" for each in said)
+
+
 def test_a_flood_of_events_of_an_agent_is_cut_and_counted(daemon, registered):
     vm, runtime = registered
     for number in range(300):

@@ -25,6 +25,16 @@ def test_it_grows_with_time_and_no_further_than_the_burst() -> None:
     assert taken(rate, 1000) == 10
 
 
+def test_it_counts_how_often_it_might_not() -> None:
+    rate = Rate(10, 1, 0)
+    assert taken(rate, 0, 25) == 10
+    assert rate.refused == 15
+    assert rate.take_refused() == 15
+    assert rate.take_refused() == 0
+    assert rate.take(1)
+    assert rate.refused == 0
+
+
 def test_a_clock_that_goes_back_gives_nothing() -> None:
     rate = Rate(2, 1, 100)
     assert taken(rate, 100) == 2
