@@ -12,9 +12,10 @@ TOX := PATH="$(subst $(space),,$(PYENV_BINS:=:))$$PATH" $(VENV_PYTHON) -m tox
 
 # Where make install puts things: name any of them on the command line. DESTDIR goes
 # before all of them, for packages. With NO_DEPS=1 the program uses the packages that
-# PYTHON has, otherwise it gets its own.
+# PYTHON has, otherwise it gets its own. With SHIM=1 it takes the place of cc-shim, too.
 DESTDIR :=
 NO_DEPS :=
+SHIM :=
 PREFIX := /usr
 BINDIR = $(PREFIX)/bin
 LIBDIR = $(PREFIX)/lib
@@ -32,7 +33,7 @@ UNITDIR = $(or $(call PKG_CONFIG,systemdsystemunitdir),$(PREFIX)/lib/systemd/sys
 TMPFILESDIR = $(if $(UNITDIR),$(or $(call PKG_CONFIG,tmpfilesdir),$(PREFIX)/lib/tmpfiles.d))
 OPENRCDIR = $(if $(wildcard /sbin/openrc-run),$(SYSCONFDIR)/init.d)
 PLACES := DESTDIR BINDIR LIBDIR LIBEXECDIR DATADIR MANDIR DOCDIR COMPLETIONSDIR SYSCONFDIR \
-    LOCALSTATEDIR RUNDIR UNITDIR TMPFILESDIR OPENRCDIR NO_DEPS
+    LOCALSTATEDIR RUNDIR UNITDIR TMPFILESDIR OPENRCDIR NO_DEPS SHIM
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

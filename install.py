@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent
@@ -62,6 +63,7 @@ class Places:
     tmpfilesdir: str
     openrcdir: str
     no_deps: str
+    shim: str
 
     @property
     def package(self) -> str:
@@ -105,6 +107,9 @@ def main(arguments: Sequence[str]) -> int:
 def install(places: Places) -> None:
     """Install everything, in the place of what an earlier call has installed."""
     python = _interpreter(bool(places.no_deps))
+    # Who builds a package need not have what the package will ask for.
+    if places.no_deps and not places.destdir:
+        _check_packages()
     with tempfile.TemporaryDirectory(prefix="cc-proxy-install-") as image:
         # Anything that fails does so before the first file of the system is touched.
         _make_image(Path(image), places, python)
@@ -144,7 +149,9 @@ def _make_image(image: Path, places: Places, python: str) -> None:
         _fetch_packages(package)
     # The paths in tracebacks must be the later ones.
     compileall.compile_dir(package, quiet=2, stripdir=str(image), prependdir="/", workers=0)
-    _write(image, f"{places.program_dir}/cc-proxy", _launcher(places, python), 0o755)
+    # No link for the shim: under SELinux it does not run in the domain of the daemon.
+    for name in ("cc-proxy", "cc-shim") if places.shim else ("cc-proxy",):
+        _write(image, f"{places.program_dir}/{name}", _launcher(places, python), 0o755)
     link = image / places.bindir[1:] / "cc-proxy"
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(os.path.relpath(f"{places.program_dir}/cc-proxy", places.bindir))
@@ -258,30 +265,52 @@ def _interpreter(no_deps: bool) -> str:
     return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
 
-def _fetch_packages(package: Path) -> None:
+def _requirements() -> list[tuple[str, str]]:
+    """The packages that it needs, each with its oldest version."""
     setup = configparser.RawConfigParser()
     setup.read(TOP / "setup.cfg")
-    wanted = setup["options"]["install_requires"].split("\n")
+    wanted = filter(None, setup["options"]["install_requires"].split("\n"))
+    return [(name, least) for name, _, least in (each.partition(">=") for each in wanted)]
+
+
+def _check_packages() -> None:
+    lacking = []
+    for name, least in _requirements():
+        try:
+            there = version(name)
+        except PackageNotFoundError:
+            lacking.append(f"{name} {least} or newer")
+            continue
+        if _order(there) < _order(least):
+            lacking.append(f"{name} {least} or newer ({there} is there)")
+    if lacking:
+        raise InstallError(
+            f"{sys.executable} lacks {', '.join(lacking)}: install that,"
+            " or leave NO_DEPS away and let it be fetched"
+        )
+
+
+def _order(number: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", number)]
+
+
+def _fetch_packages(package: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="cc-proxy-pip-") as directory:
         command = [
             *(_pip(Path(directory)), "-m", "pip", "install", "--quiet", "--no-compile"),
             *("--disable-pip-version-check", "--no-warn-conflicts", "--target", str(package)),
-            *filter(None, wanted),
+            *(f"{name}>={least}" for name, least in _requirements()),
         ]
         quiet = {"PIP_ROOT_USER_ACTION": "ignore"}
         if subprocess.run(command, env=os.environ | quiet, check=False).returncode:
             raise InstallError(
                 "pip could not fetch the packages that cc-proxy needs; to use packages of the"
-                f" system instead, install {', '.join(map(_name, filter(None, wanted)))}"
+                f" system instead, install {', '.join(name for name, _ in _requirements())}"
                 " and say NO_DEPS=1"
             )
     # Programs with the path of this pip's Python in them, and what nobody runs here.
     for useless in (package / "bin", package / "include", *package.rglob("tests")):
         shutil.rmtree(useless, ignore_errors=True)
-
-
-def _name(requirement: str) -> str:
-    return re.split(r"[^\w.-]", requirement)[0]
 
 
 def _pip(directory: Path) -> str:
@@ -317,7 +346,7 @@ def _places(settings: Sequence[str]) -> Places:
     places = Places(**{each.name: values[each.name].rstrip("/") for each in fields(Places)})
     for each in fields(Places):
         value = getattr(places, each.name)
-        if value and each.name != "no_deps" and not value.startswith("/"):
+        if value and each.name not in {"no_deps", "shim"} and not value.startswith("/"):
             raise InstallError(f"{each.name.upper()} must be an absolute path, not '{value}'")
     return places
 

@@ -20,6 +20,14 @@ MODULES = Path("/usr/share/selinux/default")
 TO_CIL = Path("/usr/libexec/selinux/hll/pp")
 # What the module mentions, and what those need.
 OTHERS = ("base", "unconfined", "virt", "qemu")
+# Debian's policy has no container engines.  One stands for them as other policies have them.
+ENGINE = """
+(typeattribute container_engine_domain)
+(type an_engine_t)
+(roletype system_r an_engine_t)
+(typeattributeset domain (an_engine_t))
+(typeattributeset container_engine_domain (an_engine_t))
+"""
 PACKAGES = (
     *((DEVEL, "selinux-policy-dev"), (MODULES / "base.pp.bz2", "selinux-policy-default")),
     *((TO_CIL, "policycoreutils"), ("secilc", "secilc"), ("sesearch", "setools")),
@@ -116,7 +124,8 @@ def build(directory: Path) -> tuple[str, Policy]:
     # Which login is whom does not matter here, and would ask for still more modules.
     base = (directory / "base.cil").read_text()
     (directory / "base.cil").write_text(re.sub(r"^\(selinuxuser .*\n", "", base, flags=re.M))
-    cils = [f"{name}.cil" for name in modules]
+    (directory / "engine.cil").write_text(ENGINE)
+    cils = [f"{name}.cil" for name in (*modules, "engine")]
     run("secilc", "-o", "policy", "-f", "file_contexts", *cils, cwd=directory)
     contexts = directory / "file_contexts"
     # The last one that matches counts, as semodule sorts them: from the general to the special.

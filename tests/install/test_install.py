@@ -24,7 +24,7 @@ pytestmark = pytest.mark.heavy
 # With all that a system may have.
 EVERYTHING = (
     *("UNITDIR=/usr/lib/systemd/system", "TMPFILESDIR=/usr/lib/tmpfiles.d"),
-    "OPENRCDIR=/etc/init.d",
+    *("OPENRCDIR=/etc/init.d", "SHIM=1"),
 )
 PROGRAM = "/usr/libexec/clear-containers/cc-proxy"
 
@@ -71,6 +71,7 @@ def staged(tarball, tmp_path_factory):
 def test_everything_is_where_its_users_look(staged):
     wanted = {
         "usr/libexec/clear-containers/cc-proxy",
+        "usr/libexec/clear-containers/cc-shim",
         "usr/bin/cc-proxy",
         "usr/lib/systemd/system/cc-proxy.service",
         "usr/lib/systemd/system/cc-proxy@.service",
@@ -106,7 +107,7 @@ def test_templates_are_filled_in(staged):
 
 
 def test_all_may_read_it_and_only_root_may_write(staged):
-    programs = {"cc-proxy"}
+    programs = {"cc-proxy", "cc-shim"}
     for name in tree(staged) - {"usr/bin/other"}:
         path = staged / name
         if path.is_symlink():
@@ -130,6 +131,26 @@ def test_what_a_system_does_not_have_is_left_out(tarball, tmp_path):
     make(tarball, "install", f"DESTDIR={tmp_path}", "NO_DEPS=1", "UNITDIR=", "OPENRCDIR=")
     assert not [name for name in tree(tmp_path) if "systemd" in name or "tmpfiles" in name]
     assert not (tmp_path / "etc").exists()
+    assert not (tmp_path / "usr/libexec/clear-containers/cc-shim").exists()
+
+
+def test_the_shim_is_one_under_its_own_name(staged, tmp_path):
+    # Staged, it is not yet where it looks for its modules.
+    shim = staged / "usr/libexec/clear-containers/cc-shim"
+    here = tmp_path / "cc-shim"
+    here.write_text(shim.read_text().replace('"/usr/lib', f'"{staged}/usr/lib'))
+    here.chmod(0o755)
+    assert run(here, "--help", cwd=tmp_path).startswith("cc-proxy shim: ")
+
+
+def test_packages_of_the_system_that_are_too_old_are_named(tarball, tmp_path, monkeypatch):
+    old = tmp_path / "old" / "gevent-1.0.dist-info"
+    old.mkdir(parents=True)
+    (old / "METADATA").write_text("Metadata-Version: 2.1\nName: gevent\nVersion: 1.0\n")
+    monkeypatch.setenv("PYTHONPATH", str(old.parent))
+    said = make_fails(tarball, "install", f"PREFIX={tmp_path}/prefix", "NO_DEPS=1")
+    assert re.match(r"make install: \S+ lacks gevent [\d.]+ or newer \(1.0 is there\): ", said)
+    assert not (tmp_path / "prefix").exists()
 
 
 def test_a_relative_place_is_refused(tarball, tmp_path):

@@ -49,10 +49,10 @@ def test_the_domain_is_confined(policy):
 
 def test_the_init_system_starts_it_in_its_domain(policy):
     transitions = policy.ask("sesearch", "-T", "-t", "cc_proxy_exec_t", "-c", "process")
-    # init_t is systemd, initrc_t is OpenRC's scripts.
-    assert transitions == [
-        f"type_transition {init} cc_proxy_exec_t:process cc_proxy_t;"
-        for init in ("init_t", "initrc_t")
+    # init_t is systemd, initrc_t is OpenRC's scripts; engines start it in pod mode.
+    assert sorted(transitions) == [
+        f"type_transition {starter} cc_proxy_exec_t:process cc_proxy_t;"
+        for starter in ("an_engine_t", "init_t", "initrc_t")
     ]
     given = " ".join(policy.ask("sesearch", "-A", "-s", "init_t", "-t", "cc_proxy_t"))
     # The unit sets NoNewPrivileges=.
@@ -132,7 +132,8 @@ def test_it_writes_only_to_what_is_its_own(policy):
     own = {f"cc_proxy_{each}t" for each in ("", "runtime_", "tmp_", "tmpfs_")}
     # Directories of files that are; sockets of those that it connects to; KSM.
     shared = {"cc_vm_runtime_t", "tmp_t", "tmpfs_t", "var_run_t", "devlog_t", "init_runtime_t"}
-    given = {"sysfs_t", "init_t", "initrc_t", "init_tmpfs_t"}
+    # And what those who start it hand over.
+    given = {"sysfs_t", "init_t", "initrc_t", "init_tmpfs_t", "container_engine_domain"}
     for rule in policy.rules:
         writes = rule.object_class in FILE_CLASSES and rule.permissions & WRITING
         if writes and rule.object_class != "chr_file" and not rule.condition:
@@ -183,7 +184,16 @@ def test_only_those_that_are_meant_to_may_connect(policy):
         *("sesearch", "-A", "-t", "cc_proxy_t", "-c", "unix_stream_socket", "-p", "connectto")
     )
     sources = {rule.split()[1] for rule in rules}
-    assert sources <= {"cc_proxy_t", "unconfined_domain_type"}, rules
+    assert sources == {"cc_proxy_t", "unconfined_domain_type", "container_engine_domain"}, rules
+
+
+def test_an_engine_runs_clients_and_hypervisors(policy):
+    assert policy.allowed("an_engine_t", "unix_stream_socket") == {"connectto"}
+    given = " ".join(policy.ask("sesearch", "-A", "-s", "an_engine_t", "-t", "cc_proxy_t"))
+    # Protocol 1 passes descriptors.
+    assert "cc_proxy_t:fd use;" in given
+    sockets = ("-s", "an_engine_t", "-t", "cc_vm_runtime_t", "-c", "sock_file")
+    assert "create" in " ".join(policy.ask("sesearch", "-A", *sockets))
 
 
 def test_files_have_their_labels(policy):
