@@ -33,6 +33,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
+from types import FrameType
 from typing import Any
 
 from ccproxy_lib.client import Client, ProxyError, Shim
@@ -103,22 +104,37 @@ def _process(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(options: dict[str, Any], process: dict[str, Any]) -> int:
-    address = options["--socket-path"]
+    for number in ENDING:
+        signal.signal(number, _end)
+    address, vm_id = options["--socket-path"], options["VM"]
+    carrier = Carrier(STDIN)
+    with Client(address) as runtime:
+        runtime.attach_vm(vm_id)
+        container = options["--container"] or _container(runtime, vm_id)
+        (token,) = runtime.attach_vm(vm_id, 1)
+        with Shim(address, token, reconnect_s=0, sink=carrier.keep) as shim:
+            try:
+                runtime.hyper("execcmd", {"container": container, "process": process}, token)
+                runtime.close()
+                return _carry(carrier, shim, process["terminal"])
+            except BaseException:
+                _leave(shim)
+                raise
+
+
+def _end(number: int, frame: FrameType | None = None) -> None:
+    raise _Ended(number)
+
+
+def _carry(carrier: Carrier, shim: Shim, terminal: bool) -> int:
     with ExitStack() as stack:
-        runtime = stack.enter_context(Client(address))
-        (token,) = runtime.attach_vm(options["VM"], 1)
-        container = options["--container"] or _container(runtime, options["VM"])
-        carrier = Carrier(STDIN)
-        shim = stack.enter_context(Shim(address, token, reconnect_s=0, sink=carrier.keep))
-        runtime.hyper("execcmd", {"container": container, "process": process}, token)
-        runtime.close()
-        if process["terminal"] and os.isatty(STDIN):
+        if terminal and os.isatty(STDIN):
             enter_raw = stack.enter_context(raw_mode(STDIN))
             carrier.size = partial(window_size, STDIN)
 
         def act(number: int) -> None:
             if number in ENDING:
-                raise _Ended(number)
+                _end(number)
             if number == signal.SIGCONT and carrier.size:
                 enter_raw()
             elif number == signal.SIGWINCH:
@@ -127,15 +143,14 @@ def _run(options: dict[str, Any], process: dict[str, Any]) -> int:
         carrier.on_signal = act
         signals = stack.enter_context(Signals(ENDING | {signal.SIGCONT, signal.SIGWINCH}))
         carrier.forward(signal.SIGWINCH)
-        try:
-            return carrier.run(shim, signals)
-        except BaseException:
-            _leave(shim)
-            raise
+        return carrier.run(shim, signals)
 
 
 def _leave(shim: Shim) -> None:
-    """Let a command that reads its stdin come to its end; nobody wants its output any more."""
+    """Let a command that reads its stdin come to its end; nobody wants its output any more.
+
+    A session that were left behind would keep that for the next shim.
+    """
     with suppress(ProxyError, BrokenPipeError):
         shim.send_stdin(b"")
     shim.disconnect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import threading
@@ -201,6 +202,28 @@ def test_what_has_come_of_a_broken_frame_counts(tmp_path: Path) -> None:
 
     with proxy(tmp_path, first, second) as path, Shim(path, TOKEN) as shim:
         assert shim.stdout.read() == b"0123456789"
+
+
+def test_what_the_proxy_said_before_it_went_is_read_when_sending_fails(tmp_path: Path) -> None:
+    def first(peer: Peer) -> None:
+        peer.accept_shim()
+        assert connected.wait(PATIENCE_S)
+        peer.output(OUTPUT[:100_000])
+
+    def second(peer: Peer) -> None:
+        peer.accept_shim()
+        assert peer.expect(Type.STREAM, Stream.STDIN) == b"x"
+        peer.output(OUTPUT[100_000:200_000])
+        finish(peer)
+
+    connected = threading.Event()
+    with proxy(tmp_path, first, second) as path, Shim(path, TOKEN) as shim:
+        connected.set()
+        poll = select.poll()
+        poll.register(shim, select.POLLHUP)
+        assert poll.poll(PATIENCE_S * 1000)
+        shim.stdin.write(b"x")
+        assert shim.stdout.read() == OUTPUT[:200_000]
 
 
 def test_stdin_that_was_not_sent_as_a_whole_is_sent_again_as_a_whole(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import termios
 
 import pytest
 
+from ccproxy_lib.client import Client
 from ccproxy_lib.errors import UsageError
 from ccproxy_lib.front import exec, hyper, shim
 from ccproxy_lib.front.shim import FORWARDED
@@ -168,12 +169,14 @@ def test_a_wrong_command_line(module, arguments, text):
         module.main([module.__name__.rpartition(".")[2], *arguments])
 
 
+@pytest.mark.heavy
 def test_a_wrong_command_line_is_status_2_and_one_line(tools):
     result = tools.run("exec", "vm")
     assert (result.returncode, result.stdout) == (2, b"")
     assert error(result) == "wrong arguments for exec: see 'cc-proxy exec --help'"
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [
@@ -205,6 +208,7 @@ def test_gevent_is_not_imported(tools):
     assert result.stdout == b"[]\n"
 
 
+@pytest.mark.heavy
 def test_a_link_named_cc_shim_is_the_shim(tools, tmp_path):
     link = tmp_path / "cc-shim"
     link.symlink_to(TOP / "ccproxy.py")
@@ -280,6 +284,7 @@ def test_exec_carries_streams_and_status(tools):
     assert result.stderr == b"1 two  words=\n/usr\n"
 
 
+@pytest.mark.heavy
 def test_options_behind_the_command_are_its_own(tools):
     result = tools.exec("--container", "first", "tools", "echo", "-t", "--help", "--", "--env")
     assert (result.returncode, result.stdout) == (0, b"-t --help -- --env\n")
@@ -298,6 +303,21 @@ def test_exec_that_cannot_run(tools, arguments, text):
     result = tools.exec(*arguments)
     assert (result.returncode, result.stdout) == (125, b"")
     assert text in error(result)
+    with Client(tools.path) as client:  # and nothing is left of it
+        wait_until(lambda: not execs(client), "its session is gone")
+        assert client.status(sessions=False)["tokens"] == 0
+
+
+@pytest.mark.heavy
+def test_a_signal_while_exec_waits_for_the_agent(daemon, registered, vm_id):
+    vm, _ = registered
+    command = [*PROGRAM, "exec", "--socket-path", daemon.path, vm_id, "--container", "c", "ls"]
+    with subprocess.Popen(command, cwd=TOP, **pipes()) as process:
+        vm.command()  # which stays unanswered
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 128 + signal.SIGINT
+    assert err == b"cc-proxy: exec: interrupted; the command may go on\n"
 
 
 @pytest.mark.heavy
@@ -318,7 +338,14 @@ def test_exec_whose_output_nobody_reads(tools):
         process.stdout.close()
         assert process.wait(PATIENCE_S) == 128 + signal.SIGPIPE
         assert process.stderr.read() == b""
+    # Nothing is kept for it any more.
+    with Client(tools.path) as client:
+        wait_until(lambda: not execs(client), "its session is gone")
     os.kill(pid, signal.SIGKILL)  # which the agents cannot do
+
+
+def execs(client: Client) -> list[dict]:
+    return [each for each in client.status("tools")["vms"][0]["sessions"] if each["exec"]]
 
 
 @pytest.mark.heavy
@@ -467,6 +494,7 @@ def test_a_killed_shim_takes_its_process_along(daemon, registered, vm_id):
         assert running.communicate(timeout=PATIENCE_S) == (b"", b"")
 
 
+@pytest.mark.heavy
 def test_a_wrong_token(tools):
     token = "A" * 43 + "="
     result = tools.run(*tools.shim(token)[len(PROGRAM) :])
@@ -474,6 +502,7 @@ def test_a_wrong_token(tools):
     assert error(result) == "shim of the-container: unknown token: ***"
 
 
+@pytest.mark.heavy
 def test_a_shim_goes_on_when_nobody_reads_its_output(tools, tmp_path):
     script = f"echo one; read line; echo two; : > {tmp_path}/there; exit 4"
     with tools.started_shim("sh", "-c", script) as running:

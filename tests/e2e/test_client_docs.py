@@ -43,6 +43,7 @@ def test_a_runtime(daemon, vm, program):
     assert runtime.returncode == 3
 
 
+@pytest.mark.heavy
 def test_a_shim_and_a_watcher(daemon, vm, vm_id, program):
     with Client(daemon.path) as client:
         (token,) = client.register_vm(vm_id, vm.ctl_path, vm.io_path, 1)
@@ -70,6 +71,7 @@ def test_a_shim_and_a_watcher(daemon, vm, vm_id, program):
     ]
 
 
+@pytest.mark.heavy
 def test_a_shim_with_a_wrong_token(daemon, program):
     shim = program("A shim", daemon.path, "A" * 43 + "=")
     assert shim.communicate(timeout=PATIENCE_S) == (b"", b"shim: unknown token: ***\n")

@@ -151,7 +151,7 @@ def test_calls_of_several_threads_while_events_come(client, vm, vm_id):
 
     def work(number: int) -> None:
         try:
-            for _ in range(10):
+            for _ in range(5):
                 client.hyper("execcmd", {"container": "c", "process": process("true")})
                 names = client.hyper("pscontainer", {"container": "c"})
                 assert b"sleep" in names
@@ -164,7 +164,7 @@ def test_calls_of_several_threads_while_events_come(client, vm, vm_id):
     for thread in threads:
         thread.start()
     ended = 0
-    while ended < 40:
+    while ended < 20:
         ended += isinstance(next(stream), events.ProcessEnded)
     for thread in threads:
         thread.join()
