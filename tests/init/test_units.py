@@ -11,7 +11,7 @@ import pytest
 
 INIT = Path(__file__).resolve().parents[2] / "init"
 SERVICES = ("cc-proxy.service", "cc-proxy@.service")
-UNITS = (*SERVICES, "cc-proxy.socket")
+UNITS = (*SERVICES, "cc-proxy.socket", "cc-proxy-metrics.socket")
 # On a scale from 0 to 10; systemd-analyze wants it times ten.
 MOST_EXPOSURE = 2.0
 DIRECTORIES = {"RUNDIR": "/run", "SYSCONFDIR": "/etc"}

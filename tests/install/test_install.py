@@ -76,6 +76,7 @@ def test_everything_is_where_its_users_look(staged):
         "usr/lib/systemd/system/cc-proxy.service",
         "usr/lib/systemd/system/cc-proxy@.service",
         "usr/lib/systemd/system/cc-proxy.socket",
+        "usr/lib/systemd/system/cc-proxy-metrics.socket",
         "usr/lib/tmpfiles.d/cc-proxy.conf",
         "etc/init.d/cc-proxy",
         "usr/share/man/man8/cc-proxy.8",
