@@ -7,8 +7,8 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from ccproxy_lib.client.address import DEFAULT_PATH
@@ -290,7 +290,7 @@ class Shim:
                 self._restore(connection, error, deadline)
 
     def _restore(self, lost: Connection, loss: ProxyLost, deadline: Deadline) -> None:
-        with self._restoring:
+        with self._restore_turn(deadline):
             if self._connection is not lost:
                 return  # somebody else has done it
             if self._closed or not self._reconnect_s:
@@ -305,10 +305,20 @@ class Shim:
         if self._size:
             self._post_signal(_resize(*self._size), lambda text: None)
 
+    @contextmanager
+    def _restore_turn(self, deadline: Deadline) -> Iterator[None]:
+        while not self._restoring.acquire(timeout=deadline.left_s()):
+            if deadline.passed():
+                raise _not_back(deadline)
+        try:
+            yield
+        finally:
+            self._restoring.release()
+
     def _try_again(self, patience: Deadline, loss: ProxyLost, deadline: Deadline) -> Connection:
         while True:
             try:
-                return self._connect(patience.left_s())
+                return self._connect(min(patience.left_s(), deadline.left_s()))
             except ProxyError as error:
                 reason = str(error)
                 passing = isinstance(error, ProxyLost | ProxyTimeout) or STILL_CLAIMED in reason
@@ -319,8 +329,12 @@ class Shim:
                 seconds = f"{self._reconnect_s:g} s"
                 raise ProxyLost(f"{loss}; no way back within {seconds}: {reason}")
             if deadline.passed():
-                raise ProxyTimeout(f"no connection to the proxy within {deadline.timeout_s:g} s")
+                raise _not_back(deadline)
             self._pause(RETRY_S)
+
+
+def _not_back(deadline: Deadline) -> ProxyTimeout:
+    return ProxyTimeout(f"no connection to the proxy within {deadline.timeout_s:g} s")
 
 
 def _resize(columns: int, rows: int) -> dict[str, int]:

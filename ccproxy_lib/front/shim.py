@@ -5,8 +5,8 @@ Usage:
 
 Connects to the proxy with a token and stands for the process that the runtime
 starts with it: stdin, stdout, stderr, the terminal's size and signals travel
-between here and there, and the process's exit status becomes the shim's.  A link
-to cc-proxy with the name cc-shim is this command, too.
+between here and there, and the process's exit status becomes the shim's.  Under
+the name cc-shim the whole program is this command.
 
 Options:
   -c ID --container-id ID            The container's id, for messages (required).

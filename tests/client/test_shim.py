@@ -304,6 +304,34 @@ def test_patience_comes_to_an_end(tmp_path: Path, reconnect_s: float, text: str)
             shim.wait()
 
 
+def test_a_deadline_also_holds_while_another_thread_connects_again(tmp_path: Path) -> None:
+    pausing, go_on = threading.Event(), threading.Event()
+
+    def only(peer: Peer) -> None:
+        peer.accept_shim()
+        os.unlink(path)
+
+    def pause(seconds: float) -> None:
+        pausing.set()
+        assert go_on.wait(PATIENCE_S)
+
+    def wait() -> None:
+        with pytest.raises(ProxyLost):
+            shim.wait()
+
+    with (
+        proxy(tmp_path, only) as path,
+        Shim(path, TOKEN, reconnect_s=0.01, pause=pause) as shim,
+    ):
+        other = threading.Thread(target=wait)
+        other.start()
+        assert pausing.wait(PATIENCE_S)
+        with pytest.raises(ProxyTimeout, match=r"^no connection to the proxy within 0.01 s$"):
+            shim.wait(timeout_s=0.01)
+        go_on.set()
+        other.join()
+
+
 # ---- carried between descriptors
 
 
