@@ -15,9 +15,11 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import gevent
 from gevent.event import Event
+from gevent.hub import Waiter, get_hub
 
 from ccproxy_lib.errors import (
     AgentError,
@@ -35,6 +37,7 @@ from ccproxy_lib.wire import ctl
 from ccproxy_lib.wire.ctl import Code, CtlMessage
 
 READ_BYTES = 65536
+NEVER = float("inf")
 # How many of an agent's events are logged at once, and a second.
 EVENTS_BURST = 100
 EVENTS_PER_S = 10
@@ -45,13 +48,24 @@ log = logging.getLogger(__name__)
 class Call:
     """One command on its way to the agent and back.
 
-    ``sent_s`` is when it was sent, on the monotonic clock; 0 if it was not yet.
+    ``deadline_s`` and ``sent_s`` are on the monotonic clock; the latter is 0 until
+    it is sent.
     ``on_done`` is called with None for success or the error, when the answer
     comes or never can, whether somebody still waits or not.  A waiter is woken
     before any greenlet that ``on_done`` spawns.
     """
 
-    __slots__ = ("answer", "code", "done", "error", "message", "on_done", "sent_s")
+    __slots__ = (
+        "answer",
+        "code",
+        "deadline_s",
+        "done",
+        "error",
+        "message",
+        "on_done",
+        "sent_s",
+        "waiter",
+    )
 
     def __init__(
         self, code: Code, payload: bytes, on_done: Callable[[CCProxyError | None], None] | None
@@ -59,18 +73,30 @@ class Call:
         self.code = code
         self.message = ctl.encode(code, payload)
         self.on_done = on_done
-        self.done = Event()
+        self.done = False
+        self.deadline_s = 0.0
+        self.waiter: Waiter[None] | None = None
         self.answer = b""
         self.error: CCProxyError | None = None
         self.sent_s = 0.0
 
+    def wait(self) -> None:
+        """Wait until it is done, or somebody else has lost patience and wakes us."""
+        self.waiter = Waiter()
+        try:
+            self.waiter.get()
+        finally:
+            self.waiter = None
+
     def finish(self, answer: bytes = b"", error: CCProxyError | None = None) -> None:
         """Wake whoever waits; only the first call counts."""
-        if self.done.is_set():
+        if self.done:
             return
         self.answer = answer
         self.error = error
-        self.done.set()
+        self.done = True
+        if self.waiter:
+            get_hub().loop.run_callback(self.waiter.switch, None)
         if self.on_done:
             self.on_done(error)
 
@@ -103,6 +129,9 @@ class CtlChannel:
         self._rest = memoryview(b"")
         self._has_rest = Bell()
         self._outstanding: Call | None = None
+        # Set for the first deadline, or earlier, after a call that came back in time.
+        self._alarm: Any = None
+        self._alarm_s = NEVER
         self._gone: str | None = None
         self._event_rate = Rate(EVENTS_BURST, EVENTS_PER_S, time.monotonic())
         self.greenlets = [gevent.spawn(self._read), gevent.spawn(self._write)]
@@ -128,7 +157,11 @@ class CtlChannel:
         else:
             self._calls.append(call)
             self._send_next()
-            if not call.done.wait(timeout_s):
+            if not call.done:
+                call.deadline_s = time.monotonic() + timeout_s
+                self._watch(call.deadline_s)
+                call.wait()
+            if not call.done:
                 self._give_up(call, timeout_s)
         if call.error:
             raise call.error
@@ -154,6 +187,34 @@ class CtlChannel:
             self._outstanding.finish(error=VmGone(reason))
         while self._calls:
             self._calls.popleft().finish(error=VmGone(reason))
+        self._stop_watching()
+
+    # ---- deadlines: one timer for all, as hardly any is ever missed
+
+    def _watch(self, deadline_s: float) -> None:
+        if deadline_s < self._alarm_s:
+            self._stop_watching()
+            self._alarm_s = deadline_s
+            self._alarm = get_hub().loop.timer(max(0.0, deadline_s - time.monotonic()))
+            self._alarm.start(self._look_at_deadlines)
+
+    def _stop_watching(self) -> None:
+        if self._alarm is not None:
+            self._alarm.close()
+            self._alarm = None
+        self._alarm_s = NEVER
+
+    def _look_at_deadlines(self) -> None:
+        """Wake the callers whose time is up; runs in the hub."""
+        now_s = time.monotonic()
+        self._stop_watching()
+        for call in filter(None, (self._outstanding, *self._calls)):
+            if call.waiter is None:
+                continue
+            if call.deadline_s <= now_s:
+                call.waiter.switch(None)
+            else:
+                self._watch(call.deadline_s)
 
     def _give_up(self, call: Call, timeout_s: float) -> None:
         name = call.code.name.lower()

@@ -2,8 +2,9 @@
 
 From the VM, the reader takes as much as the socket has, adds each message to the
 output of the session that its number leads to, and lets every session it has
-touched send its batch.  To the VM, the writer sends what sessions have put into
-the shared input queue, never tearing a message header.
+touched send its batch.  To the VM, what sessions have put into the shared input
+queue leaves in one go for all of them, never tearing a message header; the writer
+waits where that cannot be.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import socket
 import sys
 import termios
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import gevent
 from gevent.event import Event
@@ -21,14 +22,16 @@ from gevent.event import Event
 from ccproxy_lib.errors import ProtocolError
 from ccproxy_lib.host.hangup import HasDescriptor, hung_up
 from ccproxy_lib.host.logs import tags
-from ccproxy_lib.service.io_dump import IoDump
+from ccproxy_lib.service.io_dump import IoDump, Messages
 from ccproxy_lib.service.stream import Bell, Stream
 from ccproxy_lib.service.traces import session_tags
+from ccproxy_lib.service.turns import give_way
 from ccproxy_lib.service.waiting import LOOK_EVERY_S
 from ccproxy_lib.state.input import Input, InputQueue
+from ccproxy_lib.state.output import Buffer
 from ccproxy_lib.state.session import Session
 from ccproxy_lib.state.vm import Route, Vm
-from ccproxy_lib.wire.tty import MAX_TO_AGENT_BYTES, TtyParser
+from ccproxy_lib.wire.tty import HEADER_BYTES, MAX_TO_AGENT_BYTES, TtyParser
 
 READ_BYTES = 256 * 1024
 # More than any socket holds, and an end for a guest that goes on sending.
@@ -41,6 +44,9 @@ SEND_BUFFER_BYTES = 4352
 WRITABLE_UNREAD_BYTES = SEND_BUFFER_BYTES * 2 // 4
 
 log = logging.getLogger(__name__)
+
+# A message of this length may be an exit status.
+STATUS_BYTES = HEADER_BYTES + 1
 
 _NO_INT = bytes(4)
 # All readers share one buffer: what a read brings has left it, or has been copied,
@@ -70,7 +76,14 @@ class IoChannel:
         self._on_exit = on_exit
         self._on_lost = on_lost
         self._input = InputQueue()
-        self._has_input = Bell()
+        # Whether what is in the queue will be sent without another word.
+        self._flushing = False
+        self._run_soon = gevent.get_hub().loop.run_callback
+        # The writer's work: what the flush could not send, then the queue.
+        self._rest: Buffer = b""
+        self._has_work = Bell()
+        # The VM has not read more than this.
+        self._unread_at_most = 0
         self._parser = TtyParser()
         self._dump = IoDump(vm)
         self._broken = False
@@ -87,7 +100,8 @@ class IoChannel:
         if len(target.buffer) >= self._buffer_bytes and not target.eof:
             self._wait_for_process(target, client)
         self._input.push(target, data)
-        self._has_input.ring()
+        if not self._flushing:
+            self._flush_soon()
 
     def _wait_for_process(self, target: Input, client: HasDescriptor) -> None:
         """Wait until half of the buffer is free, not to be woken for each message taken."""
@@ -105,37 +119,83 @@ class IoChannel:
     def write_eof(self, target: Input) -> None:
         """Close a process's stdin behind what is queued."""
         self._input.push_eof(target)
-        self._has_input.ring()
+        if not self._flushing:
+            self._flush_soon()
 
     def drop(self, target: Input) -> None:
         """Forget the input of a process that is over."""
         self._input.drop(target)
 
+    def _flush_soon(self) -> None:
+        """Send what is in the queue once all clients that have something now were heard.
+
+        So what many sessions have to say leaves in few writes, and without a
+        switch of greenlets as long as the VM takes it.
+        """
+        self._flushing = True
+        self._run_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Send what the VM takes now; leave the rest to the writer.  Runs in the hub."""
+        try:
+            for _ in range(WRITES_IN_A_ROW):
+                if not self._input:
+                    self._flushing = False
+                    return
+                if self._unread() > WRITABLE_UNREAD_BYTES:
+                    break
+                write = self._next_write()
+                sent = self._stream.try_send((write,))
+                if sent < len(write):
+                    self._rest = memoryview(write)[sent:]
+                    break
+        except OSError as error:
+            self._on_lost(f"writing to the I/O channel failed: {error.strerror}")
+        else:
+            self._has_work.ring()
+
     def _write(self) -> None:
+        """Send what has to wait for the VM; the writer greenlet."""
         try:
             while True:
-                self._has_input.wait()
+                self._has_work.wait()
+                self._stream.send_all(self._rest)
+                self._rest = b""
                 writes = 0
                 while self._input:
-                    write = self._input.next_write(self._headers_within())
-                    if log.isEnabledFor(logging.DEBUG):
-                        self._dump.to_vm(write)
-                    self._stream.send_all(write)
+                    if self._unread() > WRITABLE_UNREAD_BYTES:
+                        self._stream.wait_writable()
+                        self._unread_at_most = WRITABLE_UNREAD_BYTES
+                    self._stream.send_all(self._next_write())
                     writes += 1
                     if writes % WRITES_IN_A_ROW == 0:
-                        gevent.sleep(0)  # a VM that reads fast would keep us here
+                        give_way()  # a VM that reads fast would keep us here
+                self._flushing = False
         except OSError as error:
             self._on_lost(f"writing to the I/O channel failed: {error.strerror}")
 
-    def _headers_within(self) -> int:
-        """Wait until little is unread; return how far into one piece a header may now end.
+    def _next_write(self) -> bytes:
+        """Return messages for one write, each header of which will be read in one piece.
 
-        The kernel's count of what is unread includes its own overhead, so it
-        errs on the safe side.
+        The VM reads up to 4096 bytes at a time.  So what it has not read, and all
+        before the end of the last header, must not be more than that.
         """
-        while (unread := _unread_bytes(self._stream)) > WRITABLE_UNREAD_BYTES:
-            self._stream.wait_writable()
-        return MAX_TO_AGENT_BYTES - unread
+        write = self._input.next_write(MAX_TO_AGENT_BYTES - self._unread_at_most)
+        self._unread_at_most += len(write)
+        if log.isEnabledFor(logging.DEBUG):
+            self._dump.to_vm(write)
+        return write
+
+    def _unread(self) -> int:
+        """Return how much the VM has not read yet, or somewhat more.
+
+        What was sent since the VM had read everything is a bound, and while that
+        is low enough the kernel need not be asked.  Its count is one, too, as it
+        includes its own overhead.
+        """
+        if self._unread_at_most > WRITABLE_UNREAD_BYTES:
+            self._unread_at_most = min(self._unread_at_most, _unread_bytes(self._stream))
+        return self._unread_at_most
 
     # ---- from the VM
 
@@ -143,11 +203,12 @@ class IoChannel:
         buffer = _buffer
         try:
             while count := self._stream.receive_into(buffer):
-                touched = self._route(buffer[:count])
-                self._wait_for_room(touched)
+                for session in self._route(buffer[:count]):
+                    # Read no more: what nobody takes must stay in the VM.
+                    self._wait_for_shim(session)
                 if count == READ_BYTES:
                     # There is more, and this VM is not the only one.
-                    gevent.sleep(0)
+                    give_way()
             reason = "the agent closed the I/O channel"
         except ProtocolError as error:
             self._broken = True
@@ -167,13 +228,31 @@ class IoChannel:
         except (OSError, ProtocolError):
             return
 
-    def _route(self, read: memoryview) -> Iterable[Session]:
-        """Hand each message of one read to its session, then let those sessions send."""
+    def _route(self, read: memoryview) -> Sequence[Session]:
+        """Hand each message of one read to its session, then let those sessions send.
+
+        Returns the sessions that are full.
+        """
+        parser = self._parser
+        debugging = log.isEnabledFor(logging.DEBUG)
+        route = self._vm.routes.get(parser.sole(read))
+        if route is not None and len(read) > STATUS_BYTES and not debugging:
+            session = route.session
+            session.output.add(route.stream, read[HEADER_BYTES:])
+            deliver(session)
+            return (session,) if session.output.full else ()
+        messages = parser.feed(read)
+        if debugging:
+            messages = self._dump.from_vm(messages)
+        touched = self._sort(messages)
+        for session in touched:
+            deliver(session)
+        return [session for session in touched if session.output.full]
+
+    def _sort(self, messages: Messages) -> Iterable[Session]:
+        """Add messages to the output of their sessions, and return those."""
         routes = self._vm.routes
         touched: dict[Session, None] = {}
-        messages = self._parser.feed(read)
-        if log.isEnabledFor(logging.DEBUG):
-            messages = self._dump.from_vm(messages)
         for seq, piece, length in messages:
             route = routes.get(seq)
             if route is None:
@@ -185,15 +264,7 @@ class IoChannel:
             else:
                 self._end(route, seq, piece)
                 touched[route.session] = None
-        for session in touched:
-            deliver(session)
         return touched
-
-    def _wait_for_room(self, touched: Iterable[Session]) -> None:
-        """Read no more while a session is full: what nobody takes must stay in the VM."""
-        for session in touched:
-            if session.output.full:
-                self._wait_for_shim(session)
 
     def _wait_for_shim(self, session: Session) -> None:
         fields = session_tags(session)

@@ -92,7 +92,11 @@ class Outbox:
         if self._writer is not None or self.broken:
             output.keep_unsent()
             return
-        output.keep_unsent(0 if output.queue else self._try_send(output.batch()))
+        sent = 0 if output.queue else self._try_send(output.batch())
+        if sent and sent == output.batch_bytes:
+            output.batch_sent()
+            return
+        output.keep_unsent(sent)
         if not output.queue:
             return
         while output.queue and self._try_consume(output):

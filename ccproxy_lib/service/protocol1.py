@@ -17,6 +17,7 @@ from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.connection import Connection, Disconnect
 from ccproxy_lib.service.descriptor import Descriptor
 from ccproxy_lib.service.traces import session_tags
+from ccproxy_lib.service.turns import give_way
 from ccproxy_lib.service.vm_link import VmLink
 from ccproxy_lib.wire import ctl, json, messages, payloads
 from ccproxy_lib.wire.messages import MessageParser, Request
@@ -58,7 +59,7 @@ class Protocol1:
 
     def _request(self, payload: bytes) -> None:
         if self._parser.completed % REQUESTS_IN_A_ROW == 0:
-            gevent.sleep(0)  # this client may have thousands more, and is not the only one
+            give_way()  # this client may have thousands more, and is not the only one
         if self.client.refusal:
             self._respond(messages.failure(self.client.refusal))
             raise Disconnect(f"refused: {self.client.refusal}")

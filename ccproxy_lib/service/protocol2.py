@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-import gevent
-
 from ccproxy_lib.errors import CommandError, PayloadTooLarge, ProtocolError
 from ccproxy_lib.service.answers import answer, answer_error, log_refusal
 from ccproxy_lib.service.commands import HANDLERS
 from ccproxy_lib.service.connection import Connection, Disconnect
 from ccproxy_lib.service.log_entries import LogEntries
+from ccproxy_lib.service.turns import give_way
 from ccproxy_lib.wire import json
 from ccproxy_lib.wire.frames import Frame, FrameParser, Stream, Type
 
@@ -38,6 +37,10 @@ class Protocol2:
 
     def feed(self, data: bytes) -> bool:
         """Handle the frames that ``data`` completes; whether it ends in the middle of one."""
+        sole = self._parser.sole_stdin(data)
+        if sole is not None and self.client.shim is not None:
+            self.client.shim.stdin(sole)
+            return False
         stdin: list[bytes | memoryview] = []
         try:
             for frame in self._parser.feed(data):
@@ -78,7 +81,7 @@ class Protocol2:
     def _command(self, opcode: int, payload: bytes | memoryview) -> None:
         self._commands += 1
         if self._commands % COMMANDS_IN_A_ROW == 0:
-            gevent.sleep(0)  # this client may have thousands more, and is not the only one
+            give_way()  # this client may have thousands more, and is not the only one
         handler = HANDLERS.get(opcode)
         if handler is None:
             answer_error(self.client, opcode, f"unknown command opcode {opcode}")

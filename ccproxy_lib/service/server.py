@@ -99,6 +99,7 @@ class Daemon:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT, or the end of the pod; then stop in order."""
+        _settle()
         log_pump.start(self.proxy.counters)
         for number in ENDING:
             gevent.signal_handler(number, self._stopping.set)
@@ -110,7 +111,6 @@ class Daemon:
         gevent.spawn(self._collect_garbage)
         self.proxy.hub_lag.start()
         gevent.spawn(self._report)
-        _settle()
         log.info("listening", extra=tags(path=self._listener.path))
         self._stopping.wait()
         self._stop()
@@ -156,7 +156,10 @@ class Daemon:
 
 
 def _settle() -> None:
-    """Collect garbage again, but never look at what is loaded now and stays for good."""
+    """Collect garbage again, but never look at what is loaded now and stays for good.
+
+    Before there is any greenlet: those are found among what the collector looks at.
+    """
     gc.freeze()
     gc.enable()
 

@@ -33,13 +33,27 @@ class Stream:
     sockets do.  It must not be closed while somebody waits.
     """
 
-    __slots__ = ("_drained", "_hub", "_readable", "_writable", "plain")
+    __slots__ = (
+        "_drained",
+        "_hub",
+        "_readable",
+        "_reader",
+        "_recv",
+        "_recv_into",
+        "_watching",
+        "_writable",
+        "plain",
+    )
 
     def __init__(self, connected: socket.socket) -> None:
         self.plain = PlainSocket(fileno=connected.detach())
         self.plain.setblocking(False)
+        self._recv = self.plain.recv
+        self._recv_into = self.plain.recv_into
         self._hub = get_hub()
         self._readable: Any = self._hub.loop.io(self.plain.fileno(), READABLE)
+        self._watching = False
+        self._reader: Any = None
         self._writable: Any = None
         self._drained = True
 
@@ -51,9 +65,9 @@ class Stream:
         """Wait for data and return it; empty at the end of the stream."""
         while True:
             if self._drained:
-                self._wait(self._readable)
+                self._wait_readable()
             try:
-                data = self.plain.recv(limit)
+                data = self._recv(limit)
             except BlockingIOError:
                 self._drained = True
                 continue
@@ -65,9 +79,9 @@ class Stream:
         """Wait for data, put it into ``buffer`` and return how much; 0 at the end of the stream."""
         while True:
             if self._drained:
-                self._wait(self._readable)
+                self._wait_readable()
             try:
-                count = self.plain.recv_into(buffer)
+                count = self._recv_into(buffer)
             except BlockingIOError:
                 self._drained = True
                 continue
@@ -124,6 +138,31 @@ class Stream:
                 watcher.close()
         self._readable = self._writable = None
         self.plain.close()
+
+    def _wait_readable(self) -> None:
+        """Wait for data.
+
+        The watcher goes on when the wait is over, as the next one seldom is far:
+        to start and stop it each time costs more than all the rest of waiting.
+        """
+        if not self._watching:
+            if self._readable is None:
+                raise OSError(errno.EBADF, "the stream was closed")
+            self._readable.start(self._on_readable)
+            self._watching = True
+        self._reader = getcurrent()
+        try:
+            self._hub.switch()
+        finally:
+            self._reader = None
+
+    def _on_readable(self) -> None:
+        """Wake the reader, or watch no more if it is busy elsewhere; runs in the hub."""
+        if self._reader is not None:
+            self._reader.switch()
+        else:
+            self._readable.stop()
+            self._watching = False
 
     def _wait(self, watcher: Any) -> None:
         if watcher is None:

@@ -14,9 +14,14 @@ MOMENT_S = 1e-6
 T = TypeVar("T")
 
 
+def give_way() -> None:
+    """Let all others run that can, also those for whom something has just come in."""
+    gevent.sleep(MOMENT_S)
+
+
 def in_turns(things: Iterable[T], many: int) -> Iterator[T]:
     """Yield ``things``, and let others run, new input included, after every ``many`` of them."""
     for count, thing in enumerate(things, 1):
         yield thing
         if count % many == 0:
-            gevent.sleep(MOMENT_S)
+            give_way()

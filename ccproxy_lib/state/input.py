@@ -82,14 +82,15 @@ class InputQueue:
         return write
 
     def _message(self, target: Input, room: int) -> bytes:
-        data = bytes(target.buffer[:room])
+        with memoryview(target.buffer)[:room] as data:
+            message = tty.encode(target.seq, data)
         del target.buffer[:room]
         target.queued = False
-        if target.buffer or (target.eof and data):
+        if target.buffer or (target.eof and len(message) > tty.HEADER_BYTES):
             self._take_turn(target)
         if target.on_taken:
             target.on_taken()
-        return tty.encode(target.seq, data)
+        return message
 
     def _take_turn(self, target: Input) -> None:
         if not target.queued:

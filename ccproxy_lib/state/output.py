@@ -27,6 +27,8 @@ JOIN_BELOW_BYTES = 1024
 
 Buffer = bytes | memoryview
 
+# A plain number: looking a member up in its enum costs.
+STREAM = int(Type.STREAM)
 
 _NO_FRAMES: deque[bytes] = deque()
 
@@ -139,7 +141,6 @@ class Output:
     """
 
     __slots__ = (
-        "_batch_bytes",
         "_behind",
         "_buffer_bytes",
         "_discarding",
@@ -147,6 +148,7 @@ class Output:
         "_overflow",
         "_runs",
         "_unit",
+        "batch_bytes",
         "messages",
         "payload_bytes",
         "queue",
@@ -160,7 +162,7 @@ class Output:
         self.queue = FrameQueue()
         # The batch: neighbouring messages of one stream are one run, and one frame.
         self._runs: list[tuple[Stream, list[memoryview]]] = []
-        self._batch_bytes = 0
+        self.batch_bytes = 0
         self._discarding = False
         self.messages = 0
         self.payload_bytes = 0
@@ -203,32 +205,41 @@ class Output:
             runs.append((stream, [piece]))
 
     def batch(self) -> list[Buffer]:
-        """Return the batch as buffers for one sendmsg; empty if there is none."""
+        """Return the batch as buffers for one sendmsg; empty if there is none.
+
+        ``batch_bytes`` then is how much that is.
+        """
         buffers: list[Buffer] = []
         total = 0
         for stream, pieces in self._runs:
             size = sum(map(len, pieces))
             total += frames.HEADER_BYTES + size
-            head = frames.header(Type.STREAM, stream, size)
+            head = frames.header(STREAM, stream, size)
             if size < len(pieces) * JOIN_BELOW_BYTES:
                 buffers.append(b"".join((head, *pieces)))
             else:
                 buffers.append(head)
                 buffers += pieces
-        self._batch_bytes = total
+        self.batch_bytes = total
         return buffers if len(buffers) <= MAX_BUFFERS else [b"".join(buffers)]
+
+    def batch_sent(self) -> None:
+        """End the batch: all of it is on the wire."""
+        runs = self._runs
+        for _, pieces in runs:
+            self.messages += len(pieces)
+        self.payload_bytes += self.batch_bytes - frames.HEADER_BYTES * len(runs)
+        runs.clear()
 
     def keep_unsent(self, sent: int = 0) -> None:
         """End the batch: keep a copy of what lies behind its first ``sent`` bytes.
 
         Nothing may have been sent of a batch while anything was kept before it.
         """
-        runs = self._runs
-        if sent and sent == self._batch_bytes:
-            self.messages += sum(len(pieces) for _, pieces in runs)
-            self.payload_bytes += sent - frames.HEADER_BYTES * len(runs)
-            runs.clear()
+        if sent and sent == self.batch_bytes:
+            self.batch_sent()
             return
+        runs = self._runs
         for stream, pieces in runs:
             size = frames.HEADER_BYTES + sum(map(len, pieces))
             self.messages += len(pieces)

@@ -38,6 +38,11 @@ class BufferedParser(ABC, Generic[Message]):
         ProtocolError for a header that is no message's.
         """
         buffer = self._buffer
+        if not buffer and len(data) >= self.HEADER_BYTES and self._length(data) == len(data):
+            # Nearly always one message comes, and comes whole.
+            self.completed += 1
+            yield self._message(bytes(data))
+            return
         buffer += data
         while len(buffer) >= self.HEADER_BYTES:
             length = self._length(buffer)
@@ -49,7 +54,7 @@ class BufferedParser(ABC, Generic[Message]):
             yield self._message(raw)
 
     @abstractmethod
-    def _length(self, buffer: bytearray) -> int:
+    def _length(self, buffer: bytes | bytearray | memoryview) -> int:
         """Return the whole message's length from its header; ProtocolError if that is none."""
         ...
 

@@ -92,7 +92,7 @@ class CtlParser(BufferedParser[CtlMessage]):
     def __init__(self, max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES) -> None:
         super().__init__(max_message_bytes)
 
-    def _length(self, buffer: bytearray) -> int:
+    def _length(self, buffer: bytes | bytearray | memoryview) -> int:
         _, length = _HEADER.unpack_from(buffer)
         if not HEADER_BYTES <= length <= self._max_message_bytes:
             raise ProtocolError(

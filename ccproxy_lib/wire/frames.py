@@ -84,6 +84,9 @@ class Frame(NamedTuple):
     error: bool = False
 
 
+# What comes before the length, as all shims write it.
+_STDIN_HEADER = _HEADER.pack(VERSION, MIN_HEADER_WORDS, Type.STREAM, Stream.STDIN, 0)[:8]
+
 # A NamedTuple's own constructor takes several times as long.
 _new = tuple.__new__
 
@@ -119,6 +122,19 @@ class FrameParser:
     def midway(self) -> bool:
         """Whether part of a frame has come and the rest has not."""
         return bool(self._partial)
+
+    def sole_stdin(self, data: bytes) -> memoryview | None:
+        """Return the payload if ``data`` is one whole frame of stdin and nothing else.
+
+        That is what most reads bring where many sessions talk at once; for
+        everything else, None, there is :meth:`feed`.
+        """
+        if data[:8] != _STDIN_HEADER or self._partial:
+            return None
+        length = len(data) - HEADER_BYTES
+        if int.from_bytes(data[8:12], "big") != length or length > self._max_payload_bytes:
+            return None
+        return memoryview(data)[HEADER_BYTES:] if length else None
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that ``data`` completes.

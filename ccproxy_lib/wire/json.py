@@ -22,6 +22,7 @@ from ccproxy_lib.errors import PayloadError
 
 MAX_DEPTH = 100
 
+_BLANKS = " \t\n\r"
 _BLANK = re.compile(r"[ \t\n\r]*")
 # How brackets pair up is found by three passes in C: a mebibyte of them holds
 # nobody up.  With escapes removed a string ends at the next quote, or never.
@@ -118,6 +119,8 @@ def members(text: str, start: int = 0) -> list[Member]:
 
 
 def _skip_blank(text: str, pos: int) -> int:
+    if text[pos : pos + 1] not in _BLANKS:
+        return pos  # most clients write compact JSON
     match = _BLANK.match(text, pos)
     return match.end() if match else pos
 

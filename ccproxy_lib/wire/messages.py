@@ -38,7 +38,7 @@ class MessageParser(BufferedParser[bytes]):
     def __init__(self, max_payload_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES) -> None:
         super().__init__(max_payload_bytes)
 
-    def _length(self, buffer: bytearray) -> int:
+    def _length(self, buffer: bytes | bytearray | memoryview) -> int:
         length, reserved = _HEADER.unpack_from(buffer)
         if reserved:
             raise ProtocolError(f"the reserved field is {reserved}, expected 0")

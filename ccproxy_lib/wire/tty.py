@@ -53,6 +53,19 @@ class TtyParser:
         """Whether part of a message has come and the rest has not."""
         return bool(self._header or self._left_bytes)
 
+    def sole(self, view: memoryview) -> int:
+        """Return the stream number if ``view`` is one whole message with data and nothing else.
+
+        Its data is then all behind the header.  That is what most reads bring
+        where processes answer what they are asked; for everything else, 0, there
+        is :meth:`feed`.
+        """
+        if len(view) <= HEADER_BYTES or self._left_bytes or self._header:
+            return 0
+        seq, length = HEADER.unpack_from(view)
+        whole = length == len(view) <= self._max_message_bytes
+        return seq if whole else 0
+
     def feed(self, view: memoryview) -> Iterator[tuple[int, memoryview, int]]:
         """Yield ``(seq, data, length)`` for each message, or piece of one, in ``view``.
 

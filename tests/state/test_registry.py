@@ -279,3 +279,12 @@ def test_tokens_and_orphans_expire_and_nothing_else_does() -> None:
     registry.free(unclaimed)
     registry.free(orphan)
     assert registry.expired(orphan.since_s + 1e9) == []
+
+
+def test_tokens_are_unclaimed_until_a_shim_comes() -> None:
+    registry = Registry(new_token)
+    vm = registry.reserve("vm1")
+    token, _ = registry.allocate(vm, 2)
+    assert registry.unclaimed_tokens == 2
+    registry.session(token).claim()
+    assert registry.unclaimed_tokens == 1

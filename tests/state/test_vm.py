@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccproxy_lib.state.input import Input, InputQueue
 from ccproxy_lib.state.session import Session
 from ccproxy_lib.state.vm import Vm
 from ccproxy_lib.wire.frames import Stream
@@ -72,3 +73,12 @@ def test_a_number_is_never_used_again_and_never_0(steps: list[str]) -> None:
         assert {route.session for route in vm.routes.values()} == set(running)
     assert len(set(used)) == len(used)
     assert 0 not in used
+
+
+def test_its_traffic_goes_both_ways() -> None:
+    vm = Vm("vm1")
+    session = Session(vm, "token")
+    vm.sessions.add(session)
+    session.input = Input(1)
+    InputQueue().push(session.input, b"12345")
+    assert vm.traffic == session.traffic == (5, 1, 0, 0)

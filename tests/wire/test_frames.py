@@ -280,3 +280,58 @@ def test_what_has_come_of_an_abandoned_frame(come: int) -> None:
     assert parser.abandon() == (Frame(2, 2, rest) if rest else None)
     assert not parser.midway
     assert list(parser.feed(frames.encode(Type.STREAM, 1, b"next"))) == [Frame(2, 1, b"next")]
+
+
+# ---- one frame of stdin, and nothing else
+
+FIRST_FRAMES = st.builds(
+    raw_frame,
+    st.sampled_from([Type.STREAM, Type.STREAM, Type.COMMAND, Type.STREAM | frames.ERROR_FLAG]),
+    st.sampled_from([Stream.STDIN, Stream.STDIN, Stream.LOG]),
+    st.binary(max_size=20),
+    st.sampled_from([b"", b"", b"more"]),
+)
+
+
+@given(
+    st.binary(max_size=5), FIRST_FRAMES, st.sampled_from([0, 0, -1, 1]), st.sampled_from([9, 99])
+)
+def test_sole_stdin_is_what_feed_would_say(before, frame, excess, limit) -> None:
+    data = frame[:excess] if excess < 0 else frame + b"\0" * excess
+    parser, other = FrameParser(limit), FrameParser(limit)
+    if before:
+        frames_before, refused = read([before], parser)
+        if refused or frames_before:
+            return
+        read([before], other)
+    sole = parser.sole_stdin(data)
+    if sole is not None:
+        (told,), refused = read([data], other)
+        assert not refused
+        assert (told.type, told.opcode, told.payload) == (Type.STREAM, Stream.STDIN, sole)
+        assert not parser.midway
+
+
+def test_sole_stdin_finds_what_it_is_for() -> None:
+    assert FrameParser().sole_stdin(raw_frame(Type.STREAM, Stream.STDIN, b"abc")) == b"abc"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        raw_frame(Type.STREAM, Stream.STDIN, b""),  # the end of file is no data
+        raw_frame(Type.STREAM, Stream.STDIN, b"abc") + b"\0",
+        raw_frame(Type.STREAM, Stream.STDIN, b"abc")[:-1],
+        raw_frame(Type.STREAM, Stream.STDIN, b"x" * 100),
+        raw_frame(Type.STREAM, Stream.LOG, b"abc"),
+    ],
+)
+def test_sole_stdin_leaves_everything_else_to_feed(data: bytes) -> None:
+    assert FrameParser(99).sole_stdin(data) is None
+
+
+def test_sole_stdin_in_the_middle_of_a_frame_is_none() -> None:
+    parser = FrameParser()
+    list(parser.feed(raw_frame(Type.STREAM, Stream.STDIN, bytes(50))[:-20]))
+    assert parser.sole_stdin(raw_frame(Type.STREAM, Stream.STDIN, b"abc")) is None

@@ -342,3 +342,39 @@ def test_a_signal_becomes_a_killcontainer() -> None:
 def test_a_window_change_becomes_a_winsize() -> None:
     agent_json = payloads.win_size(3, Signal(28, columns=80, rows=24))
     assert agent_json == b'{"seq":3,"row":24,"column":80}'
+
+
+# ---- what operators ask
+
+
+def test_log_control_for_all_and_for_one() -> None:
+    assert payloads.parse_log_control(b'{"Level":"debug"}') == ("debug", "")
+    assert payloads.parse_log_control(b'{"level":"default","containerId":"c"}') == ("default", "c")
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "'level' is missing"),
+        (b'{"level":"loud"}', "unknown log level 'loud': use one of debug, "),
+        (b'{"level":"default"}', "unknown log level 'default'"),
+        (b'{"level":1}', "'level' must be a string"),
+    ],
+)
+def test_log_control_that_is_wrong(payload: bytes, reason: str) -> None:
+    with pytest.raises(PayloadError, match=reason):
+        payloads.parse_log_control(payload)
+
+
+def test_status_and_subscribe_may_be_empty() -> None:
+    assert payloads.parse_status(b"") == ("", True)
+    assert payloads.parse_status(b'{"containerId":"c","sessions":false}') == ("c", False)
+    assert payloads.parse_subscribe(b"") == ""
+    assert payloads.parse_subscribe(b'{"containerId":"c"}') == "c"
+    with pytest.raises(PayloadError, match="'sessions' must be true or false"):
+        payloads.parse_status(b'{"sessions":1}')
+
+
+def test_reports_and_events_are_compact_json() -> None:
+    assert payloads.status({"vms": []}) == b'{"vms":[]}'
+    assert payloads.event({"event": "dropped", "count": 2}) == b'{"event":"dropped","count":2}'

@@ -203,3 +203,50 @@ def test_the_limit_counts_the_whole_message() -> None:
 def test_messages_before_a_broken_one_come_out_first() -> None:
     stream = raw_message(1, b"out") + raw_message(1, b"") + struct.pack(">QI", 1, 3)
     assert read([stream]) == ([(1, b"out", 3), (1, b"", 0)], True)
+
+
+# ---- one message, and nothing else
+
+
+@given(st.binary(max_size=30), RAW_MESSAGES, st.sampled_from([0, 0, -1, 1]))
+def test_sole_is_what_feed_would_say(before: bytes, message: bytes, excess: int) -> None:
+    data = memoryview(message[:excess] if excess < 0 else message + bytes(excess))
+    parser, other = TtyParser(40), TtyParser(40)
+    try:
+        for each in (parser, other):
+            list(each.feed(memoryview(before)))
+    except ProtocolError:
+        return
+    if seq := parser.sole(data):
+        assert [(told, bytes(piece), length) for told, piece, length in other.feed(data)] == [
+            (seq, bytes(data[tty.HEADER_BYTES :]), len(data) - tty.HEADER_BYTES)
+        ]
+        assert not other.midway
+
+
+def test_sole_finds_what_it_is_for() -> None:
+    assert TtyParser().sole(memoryview(raw_message(7, b"abc"))) == 7
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        raw_message(7, b""),  # the end of file is no data
+        raw_message(7, b"abc") + b"\0",
+        raw_message(7, b"abc")[:-1],
+        raw_message(7, b"x" * 100),
+    ],
+)
+def test_sole_leaves_everything_else_to_feed(data: bytes) -> None:
+    assert TtyParser(99).sole(memoryview(data)) == 0
+
+
+@pytest.mark.parametrize("left", [5, 45])
+def test_sole_in_the_middle_of_a_message_is_none(left: int) -> None:
+    parser = TtyParser()
+    list(parser.feed(memoryview(raw_message(7, bytes(50))[:-left])))
+    assert parser.sole(memoryview(raw_message(7, b"abc"))) == 0
+    parser = TtyParser()
+    list(parser.feed(memoryview(raw_message(7, bytes(50))[:5])))
+    assert parser.sole(memoryview(raw_message(7, b"abc"))) == 0
