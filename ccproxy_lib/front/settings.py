@@ -1,7 +1,5 @@
 """What the command line comes to."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from ccproxy_lib.state.ksm import Mode

@@ -1,7 +1,5 @@
 """Where settings come from: flags win over the environment, and that over a file."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple

@@ -4,8 +4,6 @@ They stay the service manager's: it goes on listening when we have ended, so
 their files are never removed.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 from typing import NamedTuple

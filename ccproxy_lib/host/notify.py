@@ -3,8 +3,6 @@
 Nothing of this ever fails the daemon: who does not listen is not told.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 from typing import NamedTuple

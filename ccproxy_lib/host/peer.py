@@ -1,7 +1,5 @@
 """Who is at the other end of a Unix socket, and whether that one may be served."""
 
-from __future__ import annotations
-
 import os
 import socket
 import struct

@@ -1,7 +1,5 @@
 """What a shim sends before its process runs: kept in order, not lost."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple

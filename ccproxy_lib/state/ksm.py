@@ -7,8 +7,6 @@ A new VM brings many pages that equal those of the others; once they are merged,
 looking on as hard would only cost CPU.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """What the proxy allows, in one place.  Times are in seconds, sizes in bytes."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 KIB = 1 << 10

@@ -1,7 +1,5 @@
 """How much has gone through: of one session, or summed up."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import NamedTuple
 

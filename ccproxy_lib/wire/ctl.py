@@ -8,8 +8,6 @@ The length counts the header's 8 bytes.  Answers (ACK, ERROR) carry no id: they
 come in the order of the commands.
 """
 
-from __future__ import annotations
-
 import struct
 from enum import IntEnum
 from typing import NamedTuple

@@ -14,8 +14,6 @@ Integers are big endian.  The header length counts 32-bit words and is at least
 3; what a longer header holds beyond 12 bytes is skipped.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from enum import IntEnum

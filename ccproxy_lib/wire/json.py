@@ -9,8 +9,6 @@ where the members of an object lie in the text, and the text between is never
 made anew.
 """
 
-from __future__ import annotations
-
 import json as stdlib_json
 import re
 from itertools import accumulate

@@ -8,8 +8,6 @@ Requests are ``{"id": NAME, "data"?: {...}}``, responses
 ``{"success": bool, "error"?: text, "data"?: {...}}``, one for each request.
 """
 
-from __future__ import annotations
-
 import struct
 from typing import Any, NamedTuple
 

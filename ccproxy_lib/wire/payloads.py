@@ -1,7 +1,5 @@
 """JSON payloads of the client protocol, version 2: what clients send and are answered."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 from ccproxy_lib.errors import CommandError, PayloadError

@@ -5,8 +5,6 @@ members must reach the agent as the client wrote them.  So the JSON is not made
 anew: two numbers are written into the text, and nothing else of it changes.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from ccproxy_lib.errors import CommandError, PayloadError
