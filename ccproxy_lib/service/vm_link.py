@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable
 
@@ -35,6 +36,8 @@ STATUS_NO_PROCESS = 255
 ASK_AFTER_S = 1.0
 SETTLE_S = 0.2
 LARGEST_SEQ = 2**64 - 1
+# How many stream numbers an earlier connection to an agent may have used, at most.
+EARLIER_SEQS = 2**20
 # How much of what an agent tells unasked is passed on, in characters.
 MAX_EVENT_TEXT = 64 * 1024
 
@@ -130,6 +133,8 @@ class VmLink:
             # That may have been the answer to the last command of the other connection.
             # Then the ping's own is close behind, and no command may be taken for it.
             gevent.sleep(SETTLE_S)
+            # Its processes may run on, and no output of theirs is for sessions of ours.
+            self.vm.skip_numbers_to(_far_number())
             self.ctl.ready.set()
 
     # ---- commands to the agent
@@ -291,6 +296,14 @@ class VmLink:
         gevent.killall(greenlets)
         for channel in self._streams:
             channel.close()
+
+
+def _far_number() -> int:
+    """Return a stream number that no earlier connection has come near to, in 31 bits.
+
+    Clients of version 1 may have no room for more.
+    """
+    return EARLIER_SEQS + (int.from_bytes(os.urandom(4), "big") >> 2)
 
 
 def _check_length(payload_bytes: int) -> None:

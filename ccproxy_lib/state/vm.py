@@ -68,6 +68,10 @@ class Vm:
         self._next_seq += count
         return first
 
+    def skip_numbers_to(self, number: int) -> None:
+        """Give out none before ``number``: somebody else may have used those."""
+        self._next_seq = max(self._next_seq, number)
+
     def route(self, session: Session, terminal: bool) -> None:
         """Give a session numbers that lead to it: one for a terminal, otherwise stderr's, too."""
         session.stdio = self.take_numbers(1 if terminal else 2)

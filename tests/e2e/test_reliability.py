@@ -14,7 +14,7 @@ import pytest
 from ccproxy_lib.wire import frames
 from ccproxy_lib.wire.ctl import Code
 from ccproxy_lib.wire.frames import Command, Stream, Type
-from tests.e2e.harness import Refused, as_somebody, container, wait_until
+from tests.e2e.harness import Refused, as_somebody, container, process, wait_until
 from tests.e2e.test_protocol2 import hung_up, start
 from tests.e2e.test_where_the_original_falls_over import accept_soon, assert_alive, one_session
 
@@ -127,6 +127,26 @@ def test_a_stale_answer_is_not_taken_for_the_next_commands(daemon, scripted, vm_
         vm.send(Code.ACK, b"pong")
         runtime.answer()
         assert_alive(vm, runtime)
+
+
+def test_a_vm_outlives_the_daemon_and_its_processes_disturb_no_later_ones(start_daemon, sandbox):
+    vm = sandbox()
+    first = start_daemon()
+    with first.client() as runtime:
+        (token,) = runtime.register(vm, streams=1)
+        with first.shim(token):
+            runtime.hyper("newcontainer", container("box", "sleep", "1000"), token)
+    first.stop()
+    second = start_daemon()
+    with second.client() as runtime:
+        (token,) = runtime.register(vm, streams=1)
+        with second.shim(token) as shim:
+            command = {"container": "box", "process": process("sh", "-c", "cat; exit 3")}
+            # An agent powers its VM off over a stream number that was used before.
+            runtime.hyper("execcmd", command, token)
+            shim.stdin(b"mine")
+            shim.stdin(b"")
+            assert shim.collect() == (b"mine", b"", 3)
 
 
 # ---- slow shims

@@ -52,7 +52,10 @@ def test_a_session_without_a_process_has_no_numbers_to_forget() -> None:
     assert vm.routes.keys() == {running.stdio}
 
 
-@given(st.lists(st.sampled_from(["terminal", "process", "two", "three", "over"]), max_size=60))
+STEPS = ("terminal", "process", "two", "three", "over", "skip", "skip back")
+
+
+@given(st.lists(st.sampled_from(STEPS), max_size=60))
 def test_a_number_is_never_used_again_and_never_0(steps: list[str]) -> None:
     vm = Vm("vm1")
     used: list[int] = []
@@ -61,6 +64,10 @@ def test_a_number_is_never_used_again_and_never_0(steps: list[str]) -> None:
         if step == "over":
             if running:
                 vm.unroute(running.pop(0))
+        elif step == "skip":
+            vm.skip_numbers_to(vm.next_number + 5)
+        elif step == "skip back":
+            vm.skip_numbers_to(1)
         elif step in ("two", "three"):
             count = 2 if step == "two" else 3
             first = vm.take_numbers(count)
