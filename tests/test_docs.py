@@ -138,6 +138,17 @@ def test_all_that_the_original_falls_over_is_named() -> None:
     assert not tests - quoted(read("docs/RELIABILITY.md"))
 
 
+def test_each_module_has_its_place_in_the_layout() -> None:
+    named = quoted(read("docs/ARCHITECTURE.md"))
+    package = TOP / "ccproxy_lib"
+    for path in package.rglob("[!_]*.py"):
+        name = path.relative_to(package)
+        # Either itself, or the folder within its floor that it is in.
+        rooms = {f"{room}/" for room in name.parents[:-2]}
+        inits = {f"{room}/__init__.py" for room in name.parents[:-2]}
+        assert named & {str(name), *rooms, *inits}, name
+
+
 # ---- tables
 
 

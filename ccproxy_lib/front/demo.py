@@ -139,7 +139,9 @@ def _show(proxy_path: str, ctl_path: str, io_path: str) -> int:
         _say("runtime: UnregisterVM: the proxy lets the agent go")
     if status != SCRIPT_STATUS:
         raise ProxyError(f"the script's exit status is {status} instead of {SCRIPT_STATUS}")
-    _say("That was the whole way. Try:  ./ccproxy.py demo -- bash")
+    in_checkout = os.path.basename(sys.argv[0]) == "ccproxy.py"
+    program = "./ccproxy.py" if in_checkout else "cc-proxy"
+    _say(f"That was the whole way. Try:  {program} demo -- bash")
     return 0
 
 

@@ -109,6 +109,7 @@ def test_it_shows_the_whole_way(trace):
     assert re.search(r"^Hello from process \d+, on its standard output\.$", shown, re.M)
     assert "\nIt read from its standard input: a line that the shim sent\n" in shown
     assert "ProcessExited with status 7, behind the last byte of output" in shown
+    assert shown.endswith(" Try:  ./ccproxy.py demo -- bash\n")
     assert shown.index("It read") < shown.index("ProcessExited") < shown.index("UnregisterVM")
 
 

@@ -229,6 +229,19 @@ def test_it_needs_no_package_of_the_system(installed):
     )
 
 
+def test_its_demo_names_it(installed):
+    shown = run(installed / "bin/cc-proxy", "demo", cwd=Path("/"))
+    assert shown.endswith(" Try:  cc-proxy demo -- bash\n")
+
+
+def test_the_links_in_its_documents_lead_somewhere(installed):
+    documents = [*(installed / "share/doc/cc-proxy").rglob("*.md")]
+    assert len(documents) > 8
+    for document in documents:
+        for target in re.findall(r"\]\(([^)#\s]+)", document.read_text(encoding="utf-8")):
+            assert target.startswith("https:") or (document.parent / target).exists(), target
+
+
 def test_it_is_compiled_already(installed):
     """The daemon may write nowhere, and so could not keep what it has compiled."""
     before = tree(installed)
