@@ -245,7 +245,7 @@ def test_a_spool_that_cannot_be_made_makes_the_vm_wait(start_daemon, scripted):
         with shim:
             sender = threading.Thread(target=flood, args=(vm, stdio, 4 * MIB))
             sender.start()
-            daemon.wait_for_log("session is full")
+            daemon.wait_for_log('reason="the spool cannot grow: No such file or directory"')
             assert len(shim.read_stdout_bytes(4 * MIB)) == 4 * MIB
             sender.join()
 
