@@ -134,9 +134,10 @@ def test_a_vm_outlives_the_daemon_and_its_processes_disturb_no_later_ones(start_
     first = start_daemon()
     with first.client() as runtime:
         (token,) = runtime.register(vm, streams=1)
-        with first.shim(token):
+        with first.shim(token) as shim:
             runtime.hyper("newcontainer", container("box", "sleep", "1000"), token)
-    first.stop()
+            assert first.stop() == 0
+            assert shim.collect() == (b"", b"", 255)
     second = start_daemon()
     with second.client() as runtime:
         (token,) = runtime.register(vm, streams=1)
