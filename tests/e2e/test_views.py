@@ -392,6 +392,7 @@ def test_an_older_daemon(older_daemon, main, more):
     )
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, as only root can")
 def test_a_user_who_may_not(start_daemon):
     script = (
