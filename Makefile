@@ -8,7 +8,8 @@ VENV_PYTHON := $(VENV)/bin/python
 PYENV_BINS := $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[0-3].*[0-9]/bin)
 empty :=
 space := $(empty) $(empty)
-TOX := PATH="$(subst $(space),,$(PYENV_BINS:=:))$$PATH" $(VENV_PYTHON) -m tox
+# Most of what is installed is never imported, and need not be compiled.
+TOX := PIP_NO_COMPILE=1 PATH="$(subst $(space),,$(PYENV_BINS:=:))$$PATH" $(VENV_PYTHON) -m tox
 
 # Where make install puts things: name any of them on the command line. DESTDIR goes
 # before all of them, for packages. With NO_DEPS=1 the program uses the packages that
