@@ -27,6 +27,8 @@ STDIN_BYTES = 32 * 1024
 PILE_BYTES = 1 << 20
 DEFAULT_RECONNECT_S = 10.0
 RETRY_S = 0.1
+# A connection that is lost sooner was no way back.
+SETTLED_S = 1.0
 # The end of our last connection may not have got about yet.
 STILL_CLAIMED = "token already claimed"
 
@@ -81,7 +83,9 @@ class Shim:
         self._piles = {Stream.STDOUT: Pile(), Stream.STDERR: Pile()}
         self._size: tuple[int, int] | None = None
         self._closed = False
-        self._patience: Deadline | None = None
+        self._away = False
+        self._settled = Deadline(0.0)
+        self._patience = Deadline(0.0)
         self._restoring = threading.Lock()
         self._turn = threading.Condition()
         self.stdin = StdinWriter(self.send_stdin)
@@ -295,15 +299,32 @@ class Shim:
                 return  # somebody else has done it
             if self._closed or not self._reconnect_s:
                 raise loss
-            if self._patience is None:
+            if not self._away:
+                self._away = True
                 self._tell(f"{loss}; connecting again")
-                self._patience = Deadline(self._reconnect_s)
-            self._connection = self._try_again(self._patience, loss, deadline)
-            self._patience = None
+                self._be_patient(loss)
+            self._connection = self._try_again(loss, deadline)
+            self._end_if_closed(loss)
+            self._away = False
+            self._settled = Deadline(SETTLED_S)
             lost.close()
             self._tell("connected again")
+        self._resend_size()
+
+    def _be_patient(self, loss: ProxyLost) -> None:
+        """Begin to count the time; connections that are lost at once have it in common."""
+        if self._settled.passed():
+            self._patience = Deadline(self._reconnect_s)
+        elif self._patience.passed():
+            raise self._no_way_back(loss, "each connection is lost at once")
+        else:
+            self._pause(RETRY_S)
+
+    def _resend_size(self) -> None:
         if self._size:
-            self._post_signal(_resize(*self._size), lambda text: None)
+            members = _resize(*self._size)
+            with suppress(ProxyLost):  # who comes next notices that, and sends it anew
+                self._connection.begin(Command.SIGNAL, _json(members), Deadline(None))
 
     @contextmanager
     def _restore_turn(self, deadline: Deadline) -> Iterator[None]:
@@ -315,22 +336,31 @@ class Shim:
         finally:
             self._restoring.release()
 
-    def _try_again(self, patience: Deadline, loss: ProxyLost, deadline: Deadline) -> Connection:
+    def _try_again(self, loss: ProxyLost, deadline: Deadline) -> Connection:
         while True:
+            self._end_if_closed(loss)
             try:
-                return self._connect(min(patience.left_s(), deadline.left_s()))
+                return self._connect(min(self._patience.left_s(), deadline.left_s()))
             except ProxyError as error:
                 reason = str(error)
                 passing = isinstance(error, ProxyLost | ProxyTimeout) or STILL_CLAIMED in reason
             if not passing:
                 self._reconnect_s = 0.0
                 raise ProxyLost(f"{loss}; the session is gone: {reason}")
-            if patience.passed():
-                seconds = f"{self._reconnect_s:g} s"
-                raise ProxyLost(f"{loss}; no way back within {seconds}: {reason}")
+            if self._patience.passed():
+                raise self._no_way_back(loss, reason)
             if deadline.passed():
                 raise _not_back(deadline)
             self._pause(RETRY_S)
+
+    def _end_if_closed(self, loss: ProxyLost) -> None:
+        """Come back no more if another thread has closed the shim meanwhile."""
+        if self._closed:
+            self._connection.close()
+            raise loss
+
+    def _no_way_back(self, loss: ProxyLost, reason: str) -> ProxyLost:
+        return ProxyLost(f"{loss}; no way back within {self._reconnect_s:g} s: {reason}")
 
 
 def _not_back(deadline: Deadline) -> ProxyTimeout:

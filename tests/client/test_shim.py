@@ -7,11 +7,14 @@ import select
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from ccproxy_lib.client import ProxyError, ProxyLost, ProxyTimeout, Shim
+from ccproxy_lib.client import ProxyError, ProxyLost, ProxyTimeout, Shim, deadline
+from ccproxy_lib.client import shim as client_shim
 from ccproxy_lib.client.carrier import Carrier
 from ccproxy_lib.client.signals import Signals
 from ccproxy_lib.wire import frames
@@ -304,6 +307,79 @@ def test_patience_comes_to_an_end(tmp_path: Path, reconnect_s: float, text: str)
             shim.wait()
 
 
+@pytest.fixture
+def minutes(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long the pauses were that go by at once, each as if it were a minute."""
+    paused: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + 60 * len(paused))
+    monkeypatch.setattr(deadline, "time", clock)
+    monkeypatch.setattr(client_shim, "SETTLED_S", 1e6)
+    return paused
+
+
+def test_connections_that_are_lost_at_once_are_not_sought_in_a_hurry(
+    tmp_path: Path, minutes: list[float]
+) -> None:
+    def lost(peer: Peer) -> None:
+        peer.accept_shim()
+
+    def last(peer: Peer) -> None:
+        peer.accept_shim()
+        finish(peer, 5)
+
+    # More than functions can call each other.
+    with proxy(tmp_path, *[lost] * 400, last) as path:
+        with Shim(path, TOKEN, timeout_s=None, reconnect_s=1e6, pause=minutes.append) as shim:
+            shim.post_size(80, 24, lambda text: None)
+            assert shim.wait() == 5
+    assert 398 <= len(minutes) <= 400
+
+
+def test_connections_that_are_lost_at_once_come_to_an_end(
+    tmp_path: Path, minutes: list[float]
+) -> None:
+    def lost(peer: Peer) -> None:
+        peer.accept_shim()
+
+    with proxy(tmp_path, lost, lost, lost) as path:
+        with Shim(path, TOKEN, reconnect_s=40, pause=minutes.append) as shim:
+            text = "; no way back within 40 s: each connection is lost at once$"
+            with pytest.raises(ProxyLost, match=text):
+                shim.wait()
+    assert minutes == [client_shim.RETRY_S]
+
+
+def test_a_shim_that_is_closed_does_not_come_back(tmp_path: Path) -> None:
+    pausing, go_on = threading.Event(), threading.Event()
+
+    def only(peer: Peer) -> None:
+        peer.accept_shim()
+        os.unlink(path)
+
+    def pause(seconds: float) -> None:
+        pausing.set()
+        assert go_on.wait(PATIENCE_S)
+
+    def wait() -> None:
+        with pytest.raises(ProxyLost, match="^the proxy has closed the connection$"):
+            shim.wait()
+
+    with proxy(tmp_path, only) as path:
+        shim = Shim(path, TOKEN, pause=pause)
+        other = threading.Thread(target=wait)
+        other.start()
+        assert pausing.wait(PATIENCE_S)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            shim.close()
+            go_on.set()
+            other.join()
+            listener.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                listener.accept()
+
+
 def test_a_deadline_also_holds_while_another_thread_connects_again(tmp_path: Path) -> None:
     pausing, go_on = threading.Event(), threading.Event()
 
@@ -391,8 +467,7 @@ def test_output_that_nobody_will_ever_read(tmp_path: Path, lossy: bool) -> None:
     def script(peer: Peer) -> None:
         peer.accept_shim()
         peer.output(b"x")
-        if lossy:  # otherwise nobody stays to hear it
-            peer.exited(4)
+        peer.exited(4)
         gone(peer)
 
     reader, writer = os.pipe()
