@@ -14,6 +14,7 @@ from ccproxy_lib.client import events
 from ccproxy_lib.client.address import DEFAULT_PATH
 from ccproxy_lib.client.connection import DEFAULT_TIMEOUT_S, Connection
 from ccproxy_lib.client.deadline import Deadline
+from ccproxy_lib.client.decoding import decode
 from ccproxy_lib.client.events import Event, EventsDropped, ProxyGone
 from ccproxy_lib.client.secret import hidden
 from ccproxy_lib.errors import ProxyError, ProxyLost
@@ -58,15 +59,13 @@ class Client(Connection):
         path of a socket with the VM's console.
         """
         members = {"containerId": vm_id, "ctlSerial": ctl_path, "ioSerial": io_path}
-        more: dict[str, Any] = {"console": console, "numIOStreams": streams}
-        return self._tokens(Command.REGISTER_VM, members | more, timeout_s)
+        return self._tokens(Command.REGISTER_VM, members | {"console": console}, streams, timeout_s)
 
     def attach_vm(
         self, vm_id: str, streams: int = 0, *, timeout_s: float | None = None
     ) -> list[str]:
         """Attach to a registered VM; return ``streams`` tokens."""
-        members = {"containerId": vm_id, "numIOStreams": streams}
-        return self._tokens(Command.ATTACH_VM, members, timeout_s)
+        return self._tokens(Command.ATTACH_VM, {"containerId": vm_id}, streams, timeout_s)
 
     def unregister_vm(self, vm_id: str, *, timeout_s: float | None = None) -> None:
         """Unregister a VM; its running processes go on."""
@@ -141,7 +140,7 @@ class Client(Connection):
         members = {"containerId": vm_id, "sessions": None if sessions else False}
         answer = self._ask(Command.STATUS, members, timeout_s)
         try:
-            return dict(json.loads(answer))
+            return dict(decode(answer))
         except (ValueError, TypeError):
             raise ProxyError("the proxy sent a status that is no JSON object") from None
 
@@ -215,13 +214,16 @@ class Client(Connection):
     # ---- calls
 
     def _tokens(
-        self, command: int, members: dict[str, object], timeout_s: float | None
+        self, command: int, members: dict[str, object], streams: int, timeout_s: float | None
     ) -> list[str]:
-        answer = self._ask(command, members, timeout_s)
+        answer = self._ask(command, members | {"numIOStreams": streams}, timeout_s)
         try:
-            return json.loads(answer)["io"]["tokens"] or []
+            tokens = decode(answer)["io"]["tokens"] or []
         except (ValueError, LookupError, TypeError):
             raise ProxyError("the proxy sent an answer without tokens") from None
+        if not isinstance(tokens, list) or [type(each) for each in tokens] != [str] * streams:
+            raise ProxyError("the proxy sent other tokens than it was asked for")
+        return tokens
 
     def _ask(self, command: int, members: dict[str, Any], timeout_s: float | None) -> bytes:
         return self.call(command, _json(members), timeout_s)

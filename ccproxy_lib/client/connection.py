@@ -12,9 +12,9 @@ here.  Where it has patched sockets alone, a connection is for one greenlet.
 
 from __future__ import annotations
 
-import json
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +22,7 @@ from typing import TypeVar
 
 from ccproxy_lib.client.address import DEFAULT_PATH, path_of
 from ccproxy_lib.client.deadline import Deadline
+from ccproxy_lib.client.decoding import decode
 from ccproxy_lib.errors import ProtocolError, ProxyError, ProxyLost, ProxyTimeout
 from ccproxy_lib.wire import frames
 from ccproxy_lib.wire.frames import Frame, FrameParser, Type
@@ -32,6 +33,8 @@ MAX_PAYLOAD_BYTES = 64 << 20
 READ_BYTES = 256 * 1024
 # How long to look for the reason when the proxy takes no more.
 LAST_WORDS_S = 1.0
+# A listener with a full queue gives no sign when there is room again.
+QUEUE_RETRY_S = 0.01
 
 ConnectionT = TypeVar("ConnectionT", bound="Connection")
 T = TypeVar("T")
@@ -66,7 +69,8 @@ class Connection:
     has room for more; both are called under the lock of ``turn``, which
     connections that follow each other may share.
 
-    Raises ProxyLost if nobody listens there.  It is a context manager that
+    Raises ProxyLost if nobody listens there, and ProxyTimeout if its queue stays
+    full.  It is a context manager that
     closes the connection.
     """
 
@@ -277,15 +281,21 @@ class Connection:
 
 
 def _connect(path: str, deadline: Deadline) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.settimeout(deadline.left_s())
-        connection.connect(path)
-    except OSError as error:
-        connection.close()
-        reason = error.strerror or str(error)
-        raise ProxyLost(f"cannot connect to the proxy at {path}: {reason}") from None
-    return connection
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.settimeout(deadline.left_s())
+            connection.connect(path)
+            return connection
+        except BlockingIOError:
+            connection.close()
+        except OSError as error:
+            connection.close()
+            reason = error.strerror or str(error)
+            raise ProxyLost(f"cannot connect to the proxy at {path}: {reason}") from None
+        if deadline.passed():
+            raise _not_taken(deadline)
+        time.sleep(QUEUE_RETRY_S)
 
 
 def _receive(source: socket.socket, patience_s: float) -> tuple[bytes, str]:
@@ -306,6 +316,6 @@ def _not_taken(deadline: Deadline) -> ProxyTimeout:
 
 def _message(payload: bytes) -> str:
     try:
-        return str(json.loads(payload)["msg"])
+        return str(decode(payload)["msg"])
     except (ValueError, LookupError, TypeError):
         return "the proxy refuses without a reason"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from ccproxy_lib.client.decoding import decode
 from ccproxy_lib.errors import ProxyError
 
 
@@ -120,7 +120,7 @@ CLASSES: dict[str, type[Event]] = {
 def parse(payload: bytes) -> Event:
     """Return the event in an EVENT notification; ProxyError if there is none in it."""
     try:
-        members = json.loads(payload)
+        members = decode(payload)
         name = members["event"]
         common = (float(members.get("time", 0.0)), str(members.get("vm", "")))
         event_class = CLASSES.get(name)
@@ -128,5 +128,5 @@ def parse(payload: bytes) -> Event:
             return UnknownEvent(*common, str(name), members)
         own = {each.name for each in fields(event_class)} - {"time", "vm"}
         return event_class(*common, **{name: members[name] for name in own & members.keys()})
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ArithmeticError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ProxyError(f"the proxy sent what is no event: {error}") from None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
+import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ccproxy_lib.client import Client, ProxyError, ProxyLost, ProxyTimeout, events
+from ccproxy_lib.client import Client, ProxyError, ProxyLost, ProxyTimeout, connection, events
 from ccproxy_lib.client.events import EventsDropped, ProxyGone, UnknownEvent, VmLost
 from ccproxy_lib.errors import CCProxyError
 from ccproxy_lib.wire import frames
@@ -16,6 +19,8 @@ from ccproxy_lib.wire.frames import Command, Notification, Type
 from tests.client.scripted import PATIENCE_S, Peer, proxy
 
 TOKEN = "A" * 43 + "="
+# JSON, but nobody can read it.
+DEEP = b"[" * 200_000 + b"]" * 200_000
 
 
 def test_all_errors_are_one_class() -> None:
@@ -37,6 +42,28 @@ def test_nobody_is_there(tmp_path: Path) -> None:
 def test_what_is_no_address(address: str) -> None:
     with pytest.raises(ProxyError, match="is not the address of a Unix socket"):
         Client(address)
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Iterator[socket.socket]:
+    """A listener whose queue is full."""
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(tmp_path / "crowded"))
+        listener.listen(0)
+        first.connect(str(tmp_path / "crowded"))
+        yield listener
+
+
+def test_a_queue_that_stays_full(crowded: socket.socket) -> None:
+    with pytest.raises(ProxyTimeout, match=r"^the proxy took nothing within 0.01 s$"):
+        Client(crowded.getsockname(), timeout_s=0.01)
+
+
+def test_a_queue_that_is_full_for_a_while(
+    crowded: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection.time, "sleep", lambda seconds: crowded.accept()[0].close())
+    Client(crowded.getsockname()).close()
 
 
 def test_a_path_and_a_uri_lead_to_the_same_place(tmp_path: Path) -> None:
@@ -162,6 +189,7 @@ def test_calls_of_many_threads_get_their_own_answers(tmp_path: Path) -> None:
         (frames.encode(Type.RESPONSE, Command.STATUS), "an answer to no command"),
         (frames.header(Type.RESPONSE, Command.HYPER, 1 << 30), "payload of 1073741824 bytes"),
         (frames.encode(Type.NOTIFICATION, Notification.EVENT, b"[]"), "what is no event"),
+        (frames.encode(Type.NOTIFICATION, Notification.EVENT, DEEP), "what is no event"),
         (b"", "the proxy has closed the connection"),
         (frames.encode(Type.RESPONSE, Command.HYPER)[:-3], "the proxy has closed the connection"),
     ],
@@ -177,7 +205,7 @@ def test_garbage_and_an_early_end(tmp_path: Path, garbage: bytes, text: str) -> 
                 client.ping()
 
 
-@pytest.mark.parametrize("payload", [b"", b"[]", b'{"io":1}', b"{"])
+@pytest.mark.parametrize("payload", [b"", b"[]", b'{"io":1}', b"{", DEEP])
 def test_an_answer_without_tokens(tmp_path: Path, payload: bytes) -> None:
     def script(peer: Peer) -> None:
         peer.command(Command.ATTACH_VM)
@@ -188,10 +216,32 @@ def test_an_answer_without_tokens(tmp_path: Path, payload: bytes) -> None:
             client.attach_vm("x")
 
 
-def test_a_refusal_without_a_reason(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tokens", [[], 1, ["a", "b"], [1], "a", {"a": "b", "c": "d"}, "ab"])
+def test_other_tokens_than_asked_for(tmp_path: Path, tokens: object) -> None:
+    def script(peer: Peer) -> None:
+        peer.command(Command.ATTACH_VM)
+        peer.answer(Command.ATTACH_VM, json.dumps({"io": {"tokens": tokens}}).encode())
+
+    with proxy(tmp_path, script) as path, Client(path) as client:
+        with pytest.raises(ProxyError, match="tokens"):
+            client.attach_vm("x", 1)
+
+
+def test_a_status_that_is_none(tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        peer.command(Command.STATUS)
+        peer.answer(Command.STATUS, DEEP)
+
+    with proxy(tmp_path, script) as path, Client(path) as client:
+        with pytest.raises(ProxyError, match="^the proxy sent a status that is no JSON object$"):
+            client.status()
+
+
+@pytest.mark.parametrize("payload", [b"?", DEEP])
+def test_a_refusal_without_a_reason(tmp_path: Path, payload: bytes) -> None:
     def script(peer: Peer) -> None:
         peer.command(Command.HYPER)
-        peer.socket.sendall(frames.encode(Type.RESPONSE, Command.HYPER, b"?", error=True))
+        peer.socket.sendall(frames.encode(Type.RESPONSE, Command.HYPER, payload, error=True))
 
     with proxy(tmp_path, script) as path, Client(path) as client:
         with pytest.raises(ProxyError, match="^the proxy refuses without a reason$"):

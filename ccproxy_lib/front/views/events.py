@@ -23,12 +23,14 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from ccproxy_lib.client.connection import Connection
 from ccproxy_lib.client.deadline import Deadline
+from ccproxy_lib.client.decoding import decode
 from ccproxy_lib.errors import ProxyError
 from ccproxy_lib.front.arguments import parse
 from ccproxy_lib.front.views import answer
@@ -49,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(__doc__, arguments)
     if options is None:
         return 0
+    # An id or an ellipsis that the output's encoding lacks must not be the end.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with plain_errors():
@@ -77,7 +81,7 @@ def follow(path: str, vm: str | None) -> Iterator[Members]:
 
 def _parsed(frame: Frame) -> Members:
     try:
-        return dict(json.loads(bytes(frame.payload)))
+        return dict(decode(bytes(frame.payload)))
     except (ValueError, TypeError):
         raise ProxyError("the proxy sent what is no event") from None
 
