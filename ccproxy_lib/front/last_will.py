@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 
 DONE = b"."
 
@@ -33,7 +34,8 @@ class LastWill:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.write(self._writer, DONE)
+        with suppress(BrokenPipeError):  # somebody has killed the child
+            os.write(self._writer, DONE)
         os.close(self._writer)
         os.waitpid(self._pid, 0)
 

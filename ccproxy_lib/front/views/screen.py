@@ -20,6 +20,7 @@ from rich.text import Text
 
 CAUGHT = (
     signal.SIGINT,
+    signal.SIGQUIT,
     signal.SIGTERM,
     signal.SIGHUP,
     signal.SIGTSTP,

@@ -94,7 +94,7 @@ def _watch(client: Client, interval_s: float) -> int:
             keys, signals = screen.wait(interval_s)
             if QUIT.intersection(keys) or signal.SIGINT in signals:
                 return 0
-            for number in (signal.SIGTERM, signal.SIGHUP):
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
                 if number in signals:
                     return 128 + number
             if signal.SIGTSTP in signals:
