@@ -123,8 +123,15 @@ def _run(module: str, arguments: list[str]) -> int:
     try:
         return int(import_module(module).main(arguments))
     except UsageError as error:
-        print(f"cc-proxy: {error}", file=sys.stderr)
+        _complain(error)
         return EXIT_USAGE
     except (ProxyError, StartError) as error:
-        print(f"cc-proxy: {error}", file=sys.stderr)
+        _complain(error)
         return EXIT_FAILURE
+
+
+def _complain(error: Exception) -> None:
+    """Print an error as one line: a VM's agent may have had a say in it."""
+    from ccproxy_lib.front.views.safe import plain
+
+    print(f"cc-proxy: {plain(error)}", file=sys.stderr)

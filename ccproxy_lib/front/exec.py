@@ -42,6 +42,8 @@ from ccproxy_lib.client.signals import Signals
 from ccproxy_lib.client.terminal import raw_mode, window_size
 from ccproxy_lib.errors import UsageError
 from ccproxy_lib.front.arguments import parse
+from ccproxy_lib.front.views import answer
+from ccproxy_lib.front.views.safe import plain
 
 STDIN = 0
 EXIT_NOT_RUN = 125
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _run(options, process)
     except ProxyError as error:
-        print(f"cc-proxy: exec: {error}", file=sys.stderr)
+        print(f"cc-proxy: exec: {plain(error)}", file=sys.stderr)
         return EXIT_NOT_RUN
     except _Ended as end:
         print("cc-proxy: exec: interrupted; the command may go on", file=sys.stderr)
@@ -162,9 +164,13 @@ def _container(runtime: Client, vm_id: str) -> str:
         status = runtime.status(vm_id)
     except ProxyError as error:
         raise ProxyError(f"give --container, as the proxy does not tell it: {error}") from None
-    for vm in status["vms"]:
-        sessions = sorted(vm["sessions"], key=lambda session: -float(session["ageSeconds"]))
-        for session in sessions:
-            if not session["exec"] and session["state"] in ("running", "detached"):
-                return str(session["container"])
-    raise ProxyError(f"no container runs in VM {vm_id}")
+    containers = [
+        session
+        for vm in answer.vms(status)
+        for session in answer.sessions(vm)
+        if not session.get("exec") and session.get("state") in ("running", "detached")
+    ]
+    if not containers:
+        raise ProxyError(f"no container runs in VM {vm_id}")
+    oldest = max(containers, key=lambda session: answer.amount(session, "ageSeconds"))
+    return str(oldest.get("container"))

@@ -71,7 +71,7 @@ def _one_line(answer: bytes) -> str:
         return "null"
     try:
         return json.dumps(json.loads(answer))
-    except ValueError:
+    except (ValueError, RecursionError):
         return json.dumps(answer.decode("utf-8", "backslashreplace"))
 
 
@@ -81,5 +81,5 @@ def _for_people(answer: bytes) -> str:
         return ""
     try:
         return json.dumps(json.loads(answer), indent=2) + "\n"
-    except ValueError:
+    except (ValueError, RecursionError):
         return repr(answer)[2:-1] + "\n"

@@ -50,6 +50,7 @@ from ccproxy_lib.client.terminal import raw_mode, restore, window_size
 from ccproxy_lib.errors import ProxyError, StartError, UsageError
 from ccproxy_lib.front.arguments import parse, seconds
 from ccproxy_lib.front.last_will import LastWill
+from ccproxy_lib.front.views.safe import plain
 
 STDIN = 0
 CONNECT_TIMEOUT_S = 30.0
@@ -152,7 +153,11 @@ class _Command:
     def _say(self, text: str) -> None:
         if self._debug:
             # In raw mode a line feed does not go back to the left.
-            print(f"cc-proxy: shim: {text}", end="\r\n" if self._modes else "\n", file=sys.stderr)
+            print(
+                f"cc-proxy: shim: {plain(text)}",
+                end="\r\n" if self._modes else "\n",
+                file=sys.stderr,
+            )
 
     def _kill(self) -> None:
         """Do in the shim's place what it cannot: it was killed, and its process must be."""

@@ -268,12 +268,7 @@ class IoChannel:
 
     def _wait_for_shim(self, session: Session) -> None:
         fields = session_tags(session)
-        error = session.output.overflow_error
-        why = {"reason": f"the spool cannot grow: {error.strerror}"} if error else {}
-        log.warning(
-            "session is full: the VM's output waits for its shim",
-            extra=session_tags(session, **why),
-        )
+        log.warning("session is full: the VM's output waits for its shim", extra=fields)
         queue = session.output.queue
         while session.output.full:
             taken = Event()

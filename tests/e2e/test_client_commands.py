@@ -195,7 +195,6 @@ def test_no_proxy_is_there(tools, tmp_path, arguments, status):
     )
 
 
-@pytest.mark.heavy
 def test_gevent_is_not_imported(tools):
     script = (
         "import sys; from ccproxy_lib.front.entry import main\n"
@@ -268,6 +267,24 @@ def test_hyper_on_a_terminal_is_for_people(tools):
 def test_hyper_is_refused(tools, arguments, text):
     result = tools.hyper(*arguments)
     assert (result.returncode, result.stdout, error(result)) == (1, b"", text)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("command", [["hyper"], ["exec", "--container=c"]])
+def test_what_a_vm_says_does_not_play_with_the_terminal(tools, daemon, registered, vm_id, command):
+    vm, _ = registered
+    rest = [vm_id, "ping"]
+    command = [*PROGRAM, *command, "--socket-path", daemon.path, *rest]
+    with subprocess.Popen(command, cwd=TOP, **pipes()) as running:
+        vm.refuse(b"\x1b]0;x\x07\nmore")
+        _, shown = running.communicate(timeout=PATIENCE_S)
+    assert shown.decode().endswith(r" : \x1b]0;x\x07\nmore" + "\n")
+
+
+def test_hyper_prints_what_cannot_be_read():
+    deep = b"[" * 200_000
+    assert hyper._one_line(deep) == json.dumps(deep.decode())
+    assert hyper._for_people(deep) == deep.decode() + "\n"
 
 
 # ---- exec
@@ -493,6 +510,22 @@ def test_a_killed_shim_takes_its_process_along(daemon, registered, vm_id):
         assert json.loads(kill.payload)["signal"] == signal.SIGKILL
         # Nothing holds its streams open behind it.
         assert running.communicate(timeout=PATIENCE_S) == (b"", b"")
+
+
+def test_a_shim_outlives_its_watcher(daemon, registered, vm_id):
+    vm, runtime = registered
+    (token,) = runtime.attach(vm_id, 1)
+    command = Tools(daemon.path, vm_id, runtime).shim(token)
+    with subprocess.Popen(command, cwd=TOP, **pipes()) as running:
+        runtime.hyper_command("newcontainer", container("c", "x"), token)
+        start = json.loads(vm.ack().payload)["process"]
+        runtime.answer()
+        children = f"/proc/{running.pid}/task/{running.pid}/children"
+        with open(children) as file:
+            os.kill(int(file.read()), signal.SIGKILL)
+        vm.exit(start["stdio"], 7)
+        assert running.communicate(timeout=PATIENCE_S) == (b"", b"")
+        assert running.returncode == 7
 
 
 @pytest.mark.heavy

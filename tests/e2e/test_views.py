@@ -15,13 +15,13 @@ import threading
 import pytest
 
 from ccproxy_lib.errors import ProxyError, UsageError
+from ccproxy_lib.front import entry
 from ccproxy_lib.front.views import events, log_level, status
 from ccproxy_lib.wire import frames
+from ccproxy_lib.wire.ctl import Code
 from ccproxy_lib.wire.frames import Command, FrameParser, Type
 from tests.e2e.harness import PATIENCE_S, TOP, container, wait_until
 from tests.e2e.terminal import Terminal, shown
-
-pytestmark = pytest.mark.heavy
 
 PROGRAM = (sys.executable, "-m", "ccproxy_lib")
 SCREEN, NO_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
@@ -53,12 +53,12 @@ def ask(daemon):
 
 
 @contextlib.contextmanager
-def following(path: str, *arguments: str):
+def following(path: str, *arguments: str, **environment: str):
     """The command events, once it has subscribed, its output in a pipe."""
     with subprocess.Popen(
         [*PROGRAM, "events", "--socket-path", path, *arguments],
         cwd=TOP,
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -104,6 +104,7 @@ def test_status_as_json_is_the_daemons_answer(daemon, registered, vm_id, ask):
     assert list(answer["vms"][0]) == list(theirs["vms"][0])
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("columns", [80, 200])
 def test_status_fits_its_terminal(daemon, scripted, columns):
     ids = [f"{name}\x1b[2J[red]{'0' * 64}" for name in ("a", "b")]
@@ -176,6 +177,7 @@ def test_top_shows_what_moves_and_ends_with_q(daemon, registered, vm_id, top):
     assert ended(terminal) == (0, "")
 
 
+@pytest.mark.heavy
 def test_top_follows_the_terminals_size_and_ends_with_ctrl_c(registered, top):
     terminal = top(interval="3600")
     terminal.expect_exact("OUTMSG/s")
@@ -190,6 +192,7 @@ def test_top_follows_the_terminals_size_and_ends_with_ctrl_c(registered, top):
     assert ended(terminal) == (0, "")
 
 
+@pytest.mark.heavy
 def test_top_gives_the_terminal_back_when_the_daemon_dies(start_daemon, top):
     daemon = start_daemon()
     terminal = top(daemon.path)
@@ -200,12 +203,15 @@ def test_top_gives_the_terminal_back_when_the_daemon_dies(start_daemon, top):
     assert re.fullmatch(r"cc-proxy: .*(lost|closed).*\r\n", text)
 
 
-def test_top_gives_the_terminal_back_when_it_is_told_to_end(top):
+@pytest.mark.heavy
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_top_gives_the_terminal_back_when_it_is_told_to_end(top, number):
     terminal = top()
-    terminal.process.terminate()
-    assert ended(terminal) == (128 + signal.SIGTERM, "")
+    terminal.process.send_signal(number)
+    assert ended(terminal) == (128 + number, "")
 
 
+@pytest.mark.heavy
 def test_top_gives_the_terminal_back_while_it_is_stopped(top):
     terminal = top()
     terminal.expect_exact("q quits")
@@ -219,6 +225,7 @@ def test_top_gives_the_terminal_back_while_it_is_stopped(top):
     assert ended(terminal) == (0, "")
 
 
+@pytest.mark.heavy
 def test_top_tells_when_the_daemon_hangs_and_ends_all_the_same(start_daemon, top):
     daemon = start_daemon()
     terminal = top(daemon.path)
@@ -272,6 +279,7 @@ def test_events_as_json_until_ctrl_c(daemon, scripted, vm_id):
     assert lost["reason"]
 
 
+@pytest.mark.heavy
 def test_events_on_a_terminal_until_ctrl_c(daemon, scripted):
     vm, vm_id = scripted(), "a\x1b[2J"
     terminal = Terminal("events", "--socket-path", daemon.path)
@@ -285,6 +293,14 @@ def test_events_on_a_terminal_until_ctrl_c(daemon, scripted):
         terminal.send("\x03")
         assert terminal.end() == (0, "^C")
         vm.hang_up()
+
+
+def test_events_that_the_outputs_encoding_lacks(registered, daemon):
+    vm, runtime = registered
+    with following(daemon.path, PYTHONIOENCODING="ascii") as process:
+        wait_for_subscriber(runtime)
+        vm.send(Code.PROCESS_ASYNC_EVENT, "é".encode())
+        assert process.stdout.readline().endswith("  data=\\xe9\n")
 
 
 def test_events_end_with_the_daemon(start_daemon):
@@ -350,9 +366,9 @@ def test_no_daemon(ask, tmp_path):
             main(arguments(path, *more, command="log-level" if more else "events"))
 
 
-def test_a_vm_that_the_daemon_does_not_know(daemon):
-    with pytest.raises(ProxyError, match=r"^unknown containerID: no\\x1b$"):
-        status.main(arguments(daemon.path, "no\x1b", command="status"))
+def test_a_vm_that_the_daemon_does_not_know(daemon, capsys):
+    assert entry.main(arguments(daemon.path, "no\x1b\n", command="status")) == 1
+    assert capsys.readouterr() == ("", "cc-proxy: unknown containerID: no\\x1b\\n\n")
 
 
 @pytest.fixture
@@ -392,7 +408,7 @@ def test_a_user_who_may_not(start_daemon):
     script = (
         "import os, sys\n"
         "from ccproxy_lib.front import arguments, entry\n"
-        "from ccproxy_lib.front.views import status\n"
+        "from ccproxy_lib.front.views import safe, status\n"
         "os.setgroups([]); os.setgid(12345); os.setuid(12345)\n"
         "sys.exit(entry.main(sys.argv[1:]))\n"
     )

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.harness import TOP
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.heavy
 
 PAGE = TOP / "docs" / "cc-proxy.8"
 
