@@ -8,7 +8,8 @@ VENV_PYTHON := $(VENV)/bin/python
 PYENV_BINS := $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.1[0-3].*[0-9]/bin)
 empty :=
 space := $(empty) $(empty)
-TOX := PATH="$(subst $(space),,$(PYENV_BINS:=:))$$PATH" $(VENV_PYTHON) -m tox
+# Most of what is installed is never imported, and need not be compiled.
+TOX := PIP_NO_COMPILE=1 PATH="$(subst $(space),,$(PYENV_BINS:=:))$$PATH" $(VENV_PYTHON) -m tox
 
 # Where make install puts things: name any of them on the command line. DESTDIR goes
 # before all of them, for packages. With NO_DEPS=1 the program uses the packages that
@@ -35,18 +36,26 @@ OPENRCDIR = $(if $(wildcard /sbin/openrc-run),$(SYSCONFDIR)/init.d)
 PLACES := DESTDIR BINDIR LIBDIR LIBEXECDIR DATADIR MANDIR DOCDIR COMPLETIONSDIR SYSCONFDIR \
     LOCALSTATEDIR RUNDIR UNITDIR TMPFILESDIR OPENRCDIR NO_DEPS SHIM
 
+# The load generator is a project of its own, beside this one.
+BENCH_KIT := ../shared/bench
+BENCH_PYTHON := $(VENV_PYTHON)
+RUNS := --quick
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types format fuzz soak install uninstall dist clean
+.PHONY: help demo test test-system lint types format fuzz soak bench bench-full bench-growth bench-codecs install uninstall dist clean
 
 help: ## print this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(VENV)/.with-runtime ## run the demo: a proxy and a pretended VM, no hypervisor needed
 	$(VENV_PYTHON) ccproxy.py demo
 
 test: $(VENV)/.with-tox ## run all tests and checks, on each Python 3.10 to 3.13 found
 	@$(TOX) run-parallel --parallel 3 --parallel-no-spinner
+
+test-system: $(VENV)/.with-tox ## run the tests with systemd, SELinux, a browser and more; .ci/run installs those
+	@$(TOX) run -e system
 
 lint: $(VENV)/.with-tox ## check style and format
 	@$(TOX) run -e lint
@@ -64,6 +73,21 @@ fuzz: $(VENV)/.with-tox ## fuzz everything for about 20 s; see docs/FUZZING.md f
 soak: $(VENV)/.with-runtime ## load a daemon with all there is, MINUTES=1, perhaps SEED=...
 	$(VENV_PYTHON) tests/soak.py $(or $(MINUTES),1) $(SEED)
 
+bench: .bench/built $(VENV)/.with-runtime ## measure side by side with the least that a daemon could do
+	@$(BENCH_PYTHON) -m compileall -q ccproxy_lib
+	@.bench/run.py $(RUNS) $(if $(ONLY),--only '$(ONLY)') limit='.bench/build/limitrelay {sock}' \
+	    ccproxy='$(BENCH_PYTHON) ccproxy.py -socket-path {sock} -log error -ksm initial'
+
+bench-full: RUNS := --full ## the same with more scenarios and three rounds, about 10 minutes
+bench-full: bench
+
+bench-growth: .bench/built $(VENV)/.with-runtime ## measure how cost grows with sessions and VMs
+	@$(VENV_PYTHON) bench/growth.py .bench $(BENCH_PYTHON)
+
+bench-codecs: $(VENV)/.with-runtime ## measure the codecs alone
+	@$(VENV_PYTHON) -m pip install --quiet pyperf
+	@$(VENV_PYTHON) bench/codecs.py $(or $(OPTIONS),--fast)
+
 install: ## install program, units, man page and more; DESTDIR=, PREFIX=... as above
 	@$(PYTHON) install.py install $(foreach name,$(PLACES),'$(name)=$($(name))')
 
@@ -77,9 +101,16 @@ dist: ## make a tarball of the last commit in dist/, which needs no git
 	    git archive --prefix=$$release/ --output=dist/$$release.tar.gz HEAD && echo dist/$$release.tar.gz
 
 clean: ## remove all that these targets and the build tools made
-	rm -rf $(VENV) .tox build dist *.egg-info htmlcov .fuzz .coverage .coverage.*
+	rm -rf $(VENV) .tox .bench build dist *.egg-info htmlcov .fuzz .coverage .coverage.*
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.bench/built:
+	@test -e $(BENCH_KIT)/run.py || { echo 'The load generator is not in $(BENCH_KIT): say where it is with BENCH_KIT=.' >&2; exit 1; }
+	@mkdir -p .bench
+	@cp -R $(BENCH_KIT)/. .bench
+	@$(MAKE) --silent -C .bench
+	@touch $@
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \

@@ -11,7 +11,8 @@ UNKNOWN_COMMIT = "unknown"
 # git archive fills this in; anywhere else it stays as it is.
 _ARCHIVED_COMMIT = "$Format:%h$"
 
-_GIT_TIMEOUT_S = 2.0
+# As many as git itself shows, except in huge repositories.
+SHORT_DIGITS = 7
 
 _PACKAGE = os.path.dirname(__file__)
 
@@ -34,32 +35,34 @@ def version_line() -> str:
 
 
 def _built_commit() -> str:
-    try:
-        with open(os.path.join(_PACKAGE, "_commit"), encoding="utf-8") as file:
-            return file.read().strip()
-    except (OSError, ValueError):
-        return ""
+    return _read(os.path.join(_PACKAGE, "_commit"))
 
 
 def _checkout_commit() -> str:
-    git_dir = os.path.join(os.path.dirname(_PACKAGE), ".git")
-    if not os.path.exists(git_dir):
-        return ""
-    # An installed daemon never gets here, so it need not load this module.
-    import subprocess
+    """Read it off the files of git: asking git itself would keep a daemon waiting."""
+    git = os.path.join(os.path.dirname(_PACKAGE), ".git")
+    if os.path.isfile(git):  # of a work tree that is not the first one
+        git = os.path.join(os.path.dirname(git), _read(git).removeprefix("gitdir: "))
+    head = _read(os.path.join(git, "HEAD"))
+    if head.startswith("ref: "):
+        common = os.path.join(git, _read(os.path.join(git, "commondir")))
+        head = _commit_of(common, head.removeprefix("ref: "))
+    return head[:SHORT_DIGITS]
 
+
+def _commit_of(git: str, ref: str) -> str:
+    if commit := _read(os.path.join(git, ref)):
+        return commit
+    for line in _read(os.path.join(git, "packed-refs")).splitlines():
+        commit, _, name = line.partition(" ")
+        if name == ref:
+            return commit
+    return ""
+
+
+def _read(path: str) -> str:
     try:
-        # Naming the git directory keeps git from searching upwards and from
-        # obeying GIT_DIR, so no other repository's commit can be taken for ours.
-        answer = subprocess.run(
-            ["git", f"--git-dir={git_dir}", "rev-parse", "--short", "HEAD"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_GIT_TIMEOUT_S,
-            encoding="utf-8",
-            check=True,
-        )
-    except (OSError, ValueError, subprocess.SubprocessError):
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+    except (OSError, ValueError):
         return ""
-    return answer.stdout.strip()

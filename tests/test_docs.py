@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -147,6 +148,45 @@ def test_each_module_has_its_place_in_the_layout() -> None:
         rooms = {f"{room}/" for room in name.parents[:-2]}
         inits = {f"{room}/__init__.py" for room in name.parents[:-2]}
         assert named & {str(name), *rooms, *inits}, name
+
+
+# ---- messages
+
+# What systemd says.
+NOT_OURS = {"Watchdog timeout"}
+
+
+def texts_of_sources() -> list[str]:
+    """Each text in the sources as a pattern, with anything where a value goes in."""
+    found = []
+    for path in (TOP / "ccproxy_lib").rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        joined = [node.values for node in nodes if isinstance(node, ast.JoinedStr)]
+        pieces = {id(part) for parts in joined for part in parts}
+        plain = [[node] for node in nodes if isinstance(node, ast.Constant)]
+        for parts in joined + [parts for parts in plain if id(parts[0]) not in pieces]:
+            texts = [part.value if isinstance(part, ast.Constant) else None for part in parts]
+            if len("".join(text for text in texts if isinstance(text, str))) >= 15:
+                whole = "".join(".+" if text is None else re.escape(text) for text in texts)
+                found.append(whole.removeprefix(re.escape("cc-proxy: ")))
+    return found
+
+
+def test_messages_that_operators_look_for_are_the_programs() -> None:
+    text = read("docs/OPERATIONS.md").partition("## Troubleshooting\n")[2]
+    columns = "\n".join(line.split(" | ")[0] for line in text.splitlines() if line[:1] == "|")
+    headings = "\n".join(re.findall(r"^### .*$", text, re.M))
+    messages = {each for each in quoted(columns) | quoted(headings) if " " in each} - NOT_OURS
+    messages |= set(re.findall(r'\bmsg="([^"]+)"', text))
+    assert len(messages) > 30
+    texts = texts_of_sources()
+    # What the system gives as its reason is known to Python.
+    reasons = {f"... {os.strerror(number)}" for number in range(1, 120)}
+    for message in messages - reasons:
+        # A heading may be the beginning alone; what names a limit may get that later.
+        start = re.escape(message)
+        limit = r"( \(-[\w-]+\))?"
+        assert any(re.fullmatch(each + limit, message) or start in each for each in texts), message
 
 
 # ---- tables

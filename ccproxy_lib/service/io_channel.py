@@ -268,7 +268,12 @@ class IoChannel:
 
     def _wait_for_shim(self, session: Session) -> None:
         fields = session_tags(session)
-        log.warning("session is full: the VM's output waits for its shim", extra=fields)
+        error = session.output.overflow_error
+        why = {"reason": f"the spool cannot grow: {error.strerror}"} if error else {}
+        log.warning(
+            "session is full: the VM's output waits for its shim",
+            extra=session_tags(session, **why),
+        )
         queue = session.output.queue
         while session.output.full:
             taken = Event()

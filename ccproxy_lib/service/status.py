@@ -11,8 +11,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import gevent
-
 from ccproxy_lib import version
 from ccproxy_lib.host import logs, process
 from ccproxy_lib.service.pod import PodProxy
@@ -151,5 +149,4 @@ def _age(since_s: float) -> float:
 
 @functools.cache
 def _version() -> str:
-    # A checkout asks git, which takes a moment that the hub does not have.
-    return str(gevent.get_hub().threadpool.apply(version.full))
+    return version.full()

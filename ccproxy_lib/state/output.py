@@ -137,6 +137,7 @@ class Output:
     Up to ``buffer_bytes`` are kept in memory, what is beyond that in an overflow
     that ``open_overflow`` makes when it is first needed; without one, or when it
     is full, the output is :attr:`full` and its VM must be read no more.
+    ``overflow_error`` is why the overflow did not take what it had room for, if so.
     ``messages`` and ``payload_bytes`` are how much has come from the VM so far.
     """
 
@@ -150,6 +151,7 @@ class Output:
         "_unit",
         "batch_bytes",
         "messages",
+        "overflow_error",
         "payload_bytes",
         "queue",
     )
@@ -169,6 +171,7 @@ class Output:
         self._buffer_bytes = buffer_bytes
         self._open_overflow = open_overflow
         self._overflow: Overflow | None = None
+        self.overflow_error: OSError | None = None
         # The beginning of a frame whose end is still in the overflow.
         self._unit = b""
         # Frames that the overflow did not take, behind all that it holds.
@@ -292,13 +295,15 @@ class Output:
         """Put a frame into the overflow; whether that has worked."""
         if self._behind or self._open_overflow is None:
             return False
+        self.overflow_error = None
         try:
             if self._overflow is None:
                 self._overflow = self._open_overflow()
             if self._overflow.room_bytes < len(frame):
                 return False
             self._overflow.append(frame)
-        except OSError:
+        except OSError as error:
+            self.overflow_error = error
             return False
         return True
 

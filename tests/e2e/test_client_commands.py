@@ -195,6 +195,7 @@ def test_no_proxy_is_there(tools, tmp_path, arguments, status):
     )
 
 
+@pytest.mark.heavy
 def test_gevent_is_not_imported(tools):
     script = (
         "import sys; from ccproxy_lib.front.entry import main\n"

@@ -60,6 +60,7 @@ def client(daemon):
         yield client
 
 
+@pytest.mark.heavy
 def test_it_needs_no_gevent():
     result = subprocess.run(
         [sys.executable, "-c", IMPORTS], cwd=TOP, capture_output=True, check=True

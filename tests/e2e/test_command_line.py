@@ -454,31 +454,3 @@ def test_it_needs_no_standard_streams(start):
     daemon = start("-log", "debug", program=(*WITHOUT_STREAMS, *PROGRAM))
     daemon.send_log_entries()
     assert daemon.stop() == 0
-
-
-# Slow to load, and of no use to a daemon that has just started.
-NOT_AT_START = {
-    *("asyncio", "dataclasses", "email", "hashlib", "importlib.metadata", "inspect"),
-    *(
-        "pathlib",
-        "prometheus_client",
-        "rich",
-        "secrets",
-        "ssl",
-        "subprocess",
-        "tempfile",
-        "zipfile",
-    ),
-}
-
-
-def test_a_start_loads_nothing_that_it_does_not_need(tmp_path):
-    path = str(tmp_path / "proxy.sock")
-    command = [sys.executable, "-X", "importtime", "-m", "ccproxy_lib", "-socket-path", path]
-    daemon = subprocess.Popen([*command, "-ksm", "initial"], cwd=TOP, stderr=subprocess.PIPE)
-    wait_until(lambda: os.path.exists(path), "the daemon listens")
-    daemon.terminate()
-    log = daemon.communicate()[1].decode()
-    loaded = {line.rpartition("|")[2].strip() for line in log.splitlines()}
-    assert "ccproxy_lib.service.server" in loaded
-    assert not loaded & NOT_AT_START

@@ -373,6 +373,7 @@ def test_a_reader_that_goes_away_harms_nobody(web, registered, vm_id) -> None:
 # ---- start and end
 
 
+@pytest.mark.heavy
 def test_nothing_of_it_is_loaded_unless_asked_for(start_daemon, daemon) -> None:
     modules = ("prometheus_client", "gevent.pywsgi", "html", "ccproxy_lib.service.debug")
     plain = start_daemon(env={"PYTHONPROFILEIMPORTTIME": "1"})

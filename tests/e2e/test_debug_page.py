@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.harness import Daemon, container, wait_until
 from tests.e2e.web import over_tcp
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.system
 
 selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 By = pytest.importorskip("selenium.webdriver.common.by").By

@@ -134,9 +134,10 @@ def test_a_vm_outlives_the_daemon_and_its_processes_disturb_no_later_ones(start_
     first = start_daemon()
     with first.client() as runtime:
         (token,) = runtime.register(vm, streams=1)
-        with first.shim(token):
+        with first.shim(token) as shim:
             runtime.hyper("newcontainer", container("box", "sleep", "1000"), token)
-    first.stop()
+            assert first.stop() == 0
+            assert shim.collect() == (b"", b"", 255)
     second = start_daemon()
     with second.client() as runtime:
         (token,) = runtime.register(vm, streams=1)
@@ -245,7 +246,7 @@ def test_a_spool_that_cannot_be_made_makes_the_vm_wait(start_daemon, scripted):
         with shim:
             sender = threading.Thread(target=flood, args=(vm, stdio, 4 * MIB))
             sender.start()
-            daemon.wait_for_log("session is full")
+            daemon.wait_for_log('reason="the spool cannot grow: No such file or directory"')
             assert len(shim.read_stdout_bytes(4 * MIB)) == 4 * MIB
             sender.join()
 

@@ -23,7 +23,7 @@ from tests.e2e.harness import (
 from tests.e2e.test_where_the_original_falls_over import accept_soon
 from tests.e2e.web import Web
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.system
 
 # Passes descriptors as a service manager does: which, their names, the program.
 PASS = """

@@ -23,6 +23,8 @@ from ccproxy_lib.wire.frames import Command, FrameParser, Type
 from tests.e2e.harness import PATIENCE_S, TOP, container, wait_until
 from tests.e2e.terminal import Terminal, shown
 
+pytestmark = pytest.mark.heavy
+
 PROGRAM = (sys.executable, "-m", "ccproxy_lib")
 SCREEN, NO_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 CURSOR = "\x1b[?25h"
@@ -104,7 +106,6 @@ def test_status_as_json_is_the_daemons_answer(daemon, registered, vm_id, ask):
     assert list(answer["vms"][0]) == list(theirs["vms"][0])
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("columns", [80, 200])
 def test_status_fits_its_terminal(daemon, scripted, columns):
     ids = [f"{name}\x1b[2J[red]{'0' * 64}" for name in ("a", "b")]
@@ -177,7 +178,6 @@ def test_top_shows_what_moves_and_ends_with_q(daemon, registered, vm_id, top):
     assert ended(terminal) == (0, "")
 
 
-@pytest.mark.heavy
 def test_top_follows_the_terminals_size_and_ends_with_ctrl_c(registered, top):
     terminal = top(interval="3600")
     terminal.expect_exact("OUTMSG/s")
@@ -192,7 +192,6 @@ def test_top_follows_the_terminals_size_and_ends_with_ctrl_c(registered, top):
     assert ended(terminal) == (0, "")
 
 
-@pytest.mark.heavy
 def test_top_gives_the_terminal_back_when_the_daemon_dies(start_daemon, top):
     daemon = start_daemon()
     terminal = top(daemon.path)
@@ -203,7 +202,6 @@ def test_top_gives_the_terminal_back_when_the_daemon_dies(start_daemon, top):
     assert re.fullmatch(r"cc-proxy: .*(lost|closed).*\r\n", text)
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
 def test_top_gives_the_terminal_back_when_it_is_told_to_end(top, number):
     terminal = top()
@@ -211,7 +209,6 @@ def test_top_gives_the_terminal_back_when_it_is_told_to_end(top, number):
     assert ended(terminal) == (128 + number, "")
 
 
-@pytest.mark.heavy
 def test_top_gives_the_terminal_back_while_it_is_stopped(top):
     terminal = top()
     terminal.expect_exact("q quits")
@@ -225,7 +222,6 @@ def test_top_gives_the_terminal_back_while_it_is_stopped(top):
     assert ended(terminal) == (0, "")
 
 
-@pytest.mark.heavy
 def test_top_tells_when_the_daemon_hangs_and_ends_all_the_same(start_daemon, top):
     daemon = start_daemon()
     terminal = top(daemon.path)
@@ -279,7 +275,6 @@ def test_events_as_json_until_ctrl_c(daemon, scripted, vm_id):
     assert lost["reason"]
 
 
-@pytest.mark.heavy
 def test_events_on_a_terminal_until_ctrl_c(daemon, scripted):
     vm, vm_id = scripted(), "a\x1b[2J"
     terminal = Terminal("events", "--socket-path", daemon.path)

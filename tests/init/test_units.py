@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.system
+
 INIT = Path(__file__).resolve().parents[2] / "init"
 SERVICES = ("cc-proxy.service", "cc-proxy@.service")
 UNITS = (*SERVICES, "cc-proxy.socket", "cc-proxy-metrics.socket")

@@ -16,7 +16,7 @@ from ccproxy_lib.wire import ctl
 from tests.e2e.harness import TOP
 from tests.test_docs import flags_of_help
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.system
 
 COMMANDS = {**entry.UNPATCHED, **entry.PATCHED}
 

@@ -19,7 +19,7 @@ from ccproxy_lib.wire.frames import Command
 from tests.e2e.harness import PATIENCE_S, Client, SandboxVm, container, wait_until
 from tests.install.conftest import Failed, make, run
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.system
 
 # With all that a system may have.
 EVERYTHING = (

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.harness import TOP
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.system
 
 PAGE = TOP / "docs" / "cc-proxy.8"
 

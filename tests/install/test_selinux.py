@@ -19,7 +19,7 @@ from tests.install import policy as policies
 from tests.install.test_install import listens, run_a_process
 from tests.install.traced import CALLS, Access, accesses
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.system
 
 FILE_CLASSES = ("file", "dir", "lnk_file", "sock_file", "fifo_file", "chr_file", "blk_file")
 WRITING = {

@@ -9,7 +9,7 @@ import pytest
 
 from tests.install.conftest import make, run
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.system
 
 # No git can be found.
 WITHOUT_GIT = {"PATH": "/nonexistent"}

@@ -440,11 +440,16 @@ def test_an_overflow_that_cannot_be_opened_makes_the_output_full_and_loses_nothi
 
 def test_a_full_disk_makes_the_output_full_and_loses_nothing() -> None:
     overflow = Memory(MIB)
-    output = Output(100, lambda: overflow)
+    overflows = [Memory(MIB), overflow]
+    output = Output(100, overflows.pop)
     expected = filled(output, 3)
     overflow.disk_is_full = True
     expected += filled(output, 2, b"y" * 88)
     assert output.full and output.spooled_bytes == 200
+    assert output.overflow_error is not None
+    assert read(drain(output)) == expected
+    expected = filled(output, 3)
+    assert output.overflow_error is None
     assert read(drain(output)) == expected
 
 
