@@ -10,6 +10,7 @@ max-vms = 100
 from __future__ import annotations
 
 import configparser
+import re
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -21,19 +22,19 @@ PROXY = "proxy"
 LIMITS = "limits"
 # What is said here is for all daemons of a host, and each of these for one of them.
 NOT_FOR_ALL = frozenset({"uri", "config", "daemonize", "pid-file"})
+# Far more than all settings take; a device that was named by mistake never ends.
+MAX_CHARS = 1 << 20
+NEITHER = "neither NAME = VALUE nor [SECTION]"
+
+# Behind a blank, or alone in its line.
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*|^\s*;.*")
 
 
 def read(path: str, flags: Mapping[str, bool]) -> dict[str, Given]:
     """Return the settings in a file; UsageError, with file and line, if it is wrong."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-    except OSError as error:
-        raise UsageError(f"cannot read the settings in {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"cannot read the settings in {path}: it is not UTF-8") from None
+    text = "\n".join(_COMMENT.sub("", line) for line in _text(path).split("\n"))
     parser = _parse(path, text)
-    lines = _lines(parser, text)
+    lines = _lines(path, parser, text)
     found = {}
     for section in parser.sections():
         if section not in (PROXY, LIMITS):
@@ -92,9 +93,29 @@ def _problem(section: str, name: str, value: str, flags: Mapping[str, bool]) -> 
     return ""
 
 
+def _text(path: str) -> str:
+    problem = ""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read(MAX_CHARS + 1)
+    except OSError as error:
+        problem = error.strerror or str(error)
+    except UnicodeDecodeError:
+        problem = "it is not UTF-8"
+    else:
+        if len(text) > MAX_CHARS:
+            problem = f"it has more than {MAX_CHARS} characters"
+        elif "\0" in text:
+            problem = "it has a zero byte, and so is no text"
+    if problem:
+        raise UsageError(f"cannot read the settings in {path}: {problem}")
+    return text
+
+
 def _parse(path: str, text: str) -> configparser.RawConfigParser:
+    # What it takes for comments would be something else than what we do.
     parser = configparser.RawConfigParser(
-        delimiters=("=",), inline_comment_prefixes=("#",), default_section=""
+        delimiters=("=",), comment_prefixes=(), default_section=""
     )
     try:
         parser.read_string(text)
@@ -105,16 +126,20 @@ def _parse(path: str, text: str) -> configparser.RawConfigParser:
     except configparser.DuplicateOptionError as error:
         _fail(path, error.lineno, f"the setting '{error.option}' is there twice")
     except configparser.ParsingError as error:
-        _fail(path, error.errors[0][0], "neither NAME = VALUE nor [SECTION]")
+        _fail(path, error.errors[0][0], NEITHER)
     return parser
 
 
-def _lines(parser: configparser.RawConfigParser, text: str) -> dict[tuple[str, str], int]:
+def _lines(
+    path: str, parser: configparser.RawConfigParser, text: str
+) -> dict[tuple[str, str], int]:
     """Return the line of each section, and of each setting in it: configparser forgets them."""
     found: dict[tuple[str, str], int] = {}
     section = ""
     for number, line in enumerate(text.split("\n"), 1):
         if header := parser.SECTCRE.match(line.strip()):
+            if header.end() < len(line.strip()):
+                _fail(path, number, NEITHER)
             section = header["header"]
             found[section, ""] = number
         else:

@@ -50,6 +50,11 @@ def test_it_may_be_empty(path: Path, text: str) -> None:
     assert read(str(path), FLAGS) == {}
 
 
+def test_comments_may_have_anything_in_them(path: Path) -> None:
+    path.write_text("[proxy] # see [1]\n  ; x = y\nlog = info # [2] = 3\n# [limits]\nksm = off#\n")
+    assert values(read(str(path), FLAGS)) == {"log": "info", "ksm": "off#"}
+
+
 @pytest.mark.parametrize(
     ("text", "line", "problem"),
     [
@@ -64,6 +69,8 @@ def test_it_may_be_empty(path: Path, text: str) -> None:
         ("[proxy]\nmax-vms = 7\n", 2, r"'max-vms' belongs into the section \[limits\]"),
         ("[limits]\nlog = info\n", 2, r"'log' belongs into the section \[proxy\]"),
         ("[proxy]\nlog = info\n  ksm = off\n", 2, "the value of 'log' goes on in the next line"),
+        ("[proxy]x\nlog = info\n", 1, r"neither NAME = VALUE nor \[SECTION\]"),
+        ("[x] # [limits]\n", 1, r"unknown section \[x\]"),
         ("[proxy]\nuri = /x\n", 2, "'uri' cannot be set in a file"),
         ("[proxy]\nversion = true\n", 2, "'version' cannot be set in a file"),
     ],
@@ -90,6 +97,11 @@ def test_one_that_cannot_be_read(tmp_path: Path, path: Path) -> None:
     path.write_bytes(b"[proxy]\nlog = \xff\n")
     with pytest.raises(UsageError, match="it is not UTF-8$"):
         read(str(path), FLAGS)
+    path.write_text("[proxy]\nsocket-path = /run/a\0b\n")
+    with pytest.raises(UsageError, match="it has a zero byte, and so is no text$"):
+        read(str(path), FLAGS)
+    with pytest.raises(UsageError, match="/dev/zero: it has more than 1048576 characters$"):
+        read("/dev/zero", FLAGS)
 
 
 @pytest.mark.parametrize("flag", sorted(FLAGS))
