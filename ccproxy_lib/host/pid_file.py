@@ -87,8 +87,9 @@ class PidFile:
             raise StartError(
                 f"{self._path} exists and is no pid file: remove it, or use another path"
             )
-        # A daemon of another make has no lock on it.
-        if content and _is_proxy(int(content)):
+        # A daemon of another make has no lock on it.  In a container process ids come
+        # again, so that of a daemon that is gone may be ours, or our starter's.
+        if content and int(content) not in (os.getpid(), os.getppid()) and _is_proxy(int(content)):
             raise self._in_use(old)
 
     def _in_use(self, old: int) -> StartError:

@@ -13,6 +13,7 @@ import pytest
 
 from ccproxy_lib.errors import StartError
 from ccproxy_lib.host.pid_file import PidFile
+from tests.e2e.harness import TOP
 
 
 @pytest.fixture
@@ -73,6 +74,25 @@ def test_that_of_a_proxy_without_a_lock_is_refused(path: Path) -> None:
                 PidFile(str(path))
         finally:
             other.communicate(b"\n")
+
+
+OURS = """
+import os, sys
+from pathlib import Path
+from ccproxy_lib.host.pid_file import PidFile
+Path(sys.argv[2]).write_text(f"{getattr(os, sys.argv[1])()}\\n")
+PidFile(sys.argv[2]).close()
+"""
+# What has the name of a proxy, and a child.
+PARENT = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, *sys.argv[1:]]))"
+
+
+@pytest.mark.parametrize("whose", ["getpid", "getppid"])
+def test_one_with_the_process_id_that_we_have_now_is_stale(path: Path, whose: str) -> None:
+    ours = ("-c", OURS, whose, str(path), "cc-proxy")
+    done = subprocess.run([sys.executable, "-c", PARENT, *ours], cwd=TOP, check=False)
+    assert done.returncode == 0
+    assert not path.exists()
 
 
 def test_what_is_no_pid_file_is_left_alone(path: Path) -> None:
