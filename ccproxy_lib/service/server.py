@@ -43,8 +43,8 @@ PROTOCOLS: Protocols = {
     Generation.V2: Protocol2,
 }
 
-# What ends the daemon in order.
-ENDING = (signal.SIGTERM, signal.SIGINT)
+# What ends the daemon in order.  SIGHUP does not where nohup(1) has had it ignored.
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 log = logging.getLogger(__name__)
 
@@ -98,11 +98,12 @@ class Daemon:
         )
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, or the end of the pod; then stop in order."""
+        """Serve until SIGTERM, SIGINT or SIGHUP, or the end of the pod; then stop in order."""
         _settle()
         log_pump.start(self.proxy.counters)
         for number in ENDING:
-            gevent.signal_handler(number, self._stopping.set)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                gevent.signal_handler(number, self._stopping.set)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         gevent.signal_handler(signal.SIGUSR1, log_greenlets)
         if self._ksm is not None:

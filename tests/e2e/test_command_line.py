@@ -418,13 +418,13 @@ def test_level(start, flags, variable, lowest):
 # ---- how it ends
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_end_it_in_order(start, path, number):
     assert start().stop(number) == 0
     assert not path.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_as_soon_as_its_file_is_there(path, number):
     program = subprocess.Popen([*PROGRAM, "-ksm", "initial", "-socket-path", str(path)], cwd=TOP)
     while not path.exists():
@@ -432,6 +432,22 @@ def test_a_signal_as_soon_as_its_file_is_there(path, number):
     program.send_signal(number)
     assert program.wait(PATIENCE_S) == 0
     assert os.listdir(path.parent) == []
+
+
+def test_the_end_of_a_terminal_is_no_matter_under_nohup(path):
+    command = ["nohup", *PROGRAM, "-ksm", "initial", "-socket-path", str(path)]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=TOP, **pipes) as program:
+        wait_until(path.exists, "the socket's file is there")
+        program.send_signal(signal.SIGHUP)
+        with Client(str(path)) as runtime:
+            assert runtime.call(Command.STATUS, {})
+        # That the signal is held back, and comes later, would not do.
+        status = Path(f"/proc/{program.pid}/status").read_text()
+        ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+        assert ignored & 1 << signal.SIGHUP - 1
+        program.terminate()
+        assert program.wait(PATIENCE_S) == 0
 
 
 def test_it_ends_in_order_with_clients_there(start, path):

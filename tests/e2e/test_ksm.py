@@ -72,7 +72,7 @@ def test_initial_changes_nothing(start_daemon, scripted, root, memory):
     assert not memory.exists()
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_auto_is_aggressive_from_a_vm_on_until_the_end(start_daemon, scripted, root, memory, end):
     set_values(root, HOSTS._replace(run=0))
     daemon = start_daemon("-ksm=auto", "-ksm-root", str(root), "-ksm", "auto")
