@@ -33,7 +33,8 @@ class Ksm:
     """
 
     def __init__(self, root: str, memory_path: str) -> None:
-        self._root = root
+        # The working directory may change.
+        self._root = os.path.abspath(root)
         self.memory_path = memory_path
         self._found: Settings | None = None
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ccproxy_lib.host.syslog import DEFAULT_PATH
+from ccproxy_lib.state.ksm import Settings
 from tests.e2e.harness import PATIENCE_S, TOP, Client, exclusive, wait_until
 from tests.e2e.test_where_the_original_falls_over import accept_soon
 
@@ -137,6 +138,22 @@ def test_an_end_before_its_socket_answers(background, number):
         os.close(directory)
     # The next one clears up.
     assert background.start() == (0, "")
+
+
+def test_ksms_files_are_where_it_was_started(background, scripted, tmp_path):
+    root = tmp_path / "ksm"
+    root.mkdir()
+    for name in Settings._fields:
+        (root / name).write_text("0\n")
+    assert background.start("-ksm", "auto", "-ksm-root", "../ksm") == (0, "")
+    vm = scripted()
+    accepting = accept_soon(vm)
+    with Client(str(background.path)) as runtime:
+        runtime.register(vm, "c1")
+        accepting.join()
+        wait_until(lambda: (root / "run").read_text() == "1\n", "KSM is on")
+    background.stop()
+    assert (root / "run").read_text() == "0\n"
 
 
 def test_one_for_a_single_vm(background, scripted):
