@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+from ccproxy_lib.errors import StartError
 from ccproxy_lib.front.settings import Pprof
 from ccproxy_lib.host.activation import listening_socket
 from ccproxy_lib.host.listener import BoundListener, Listener
@@ -43,4 +44,7 @@ def _passed(descriptor: int) -> Listener | TcpListener:
     listening = listening_socket(descriptor)
     if listening.family == socket.AF_UNIX:
         return Listener(listening, str(listening.getsockname()))
-    return TcpListener(listening)
+    if listening.family in (socket.AF_INET, socket.AF_INET6):
+        return TcpListener(listening)
+    listening.close()
+    raise StartError("the socket that was passed for metrics is neither of TCP nor a Unix socket")

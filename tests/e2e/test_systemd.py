@@ -151,6 +151,20 @@ def test_metrics_on_a_passed_port_have_the_same_care(start_with_sockets, path):
         assert program.stop() == 0
 
 
+def test_metrics_on_a_passed_socket_of_another_family(start_with_sockets, tmp_path, path):
+    try:
+        metrics = socket.socket(socket.AF_VSOCK)
+        metrics.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
+    except OSError as error:
+        pytest.skip(f"the kernel has no sockets for VMs: {error.strerror}")
+    with metrics:
+        metrics.listen()
+        program = start_with_sockets(("metrics",), [metrics], "-socket-path", path)
+        assert program.process.wait(PATIENCE_S) == 1
+        problem = "the socket that was passed for metrics is neither of TCP nor a Unix socket"
+        assert program.log == f"cc-proxy: {problem}\n"
+
+
 def test_sockets_for_another_process_are_left_alone(start_daemon, path):
     with listening(path):
         start_daemon(env={"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "x"})
