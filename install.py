@@ -26,6 +26,8 @@ TOP = Path(__file__).resolve().parent
 NO_SOURCE = shutil.ignore_patterns("__pycache__", "_commit")
 # The kernel reads no more of a script's first line.
 MAX_SHEBANG_BYTES = 127
+# What systemd, a shell or Python would not take as it is.
+ODD = re.compile(r"""[\s"'\\$%`]""")
 
 # The host's packages and the variables of whoever calls do not matter to a root's daemon.
 LAUNCHER = """\
@@ -349,6 +351,11 @@ def _places(settings: Sequence[str]) -> Places:
         value = getattr(places, each.name)
         if value and each.name not in {"no_deps", "shim"} and not value.startswith("/"):
             raise InstallError(f"{each.name.upper()} must be an absolute path, not '{value}'")
+        if each.name != "destdir" and (odd := ODD.search(value)):
+            raise InstallError(
+                f"{each.name.upper()} has {odd[0]!r} in it, which units and scripts would take"
+                f" for something else: use another place than '{value}'"
+            )
     return places
 
 

@@ -160,6 +160,21 @@ def test_a_relative_place_is_refused(tarball, tmp_path):
     assert tree(tmp_path) == set()
 
 
+@pytest.mark.parametrize("odd", [" ", "%", '"', "\\"])
+def test_a_place_that_units_would_misread_is_refused(tarball, tmp_path, odd):
+    said = make_fails(tarball, "install", f"PREFIX={tmp_path}/a{odd}b", "NO_DEPS=1")
+    assert said.startswith(f"make install: BINDIR has {odd!r} in it, ")
+    assert tree(tmp_path) == set()
+
+
+def test_it_may_be_staged_anywhere(tarball, tmp_path):
+    where = f'DESTDIR={tmp_path}/100% "here"'
+    make(tarball, "install", where, "NO_DEPS=1")
+    assert (tmp_path / '100% "here"' / PROGRAM[1:]).exists()
+    make(tarball, "uninstall", where, "NO_DEPS=1")
+    assert tree(tmp_path) == {'100% "here"/'}
+
+
 def test_a_place_that_cannot_be_written_to_is_named(tarball, tmp_path):
     (tmp_path / "usr").write_text("a file")
     said = make_fails(tarball, "install", f"DESTDIR={tmp_path}", "NO_DEPS=1")
