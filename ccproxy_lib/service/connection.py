@@ -69,18 +69,18 @@ class Connection:
     """One client connection.
 
     ``link`` is the VM that a runtime has registered or attached to; ``shim`` is
-    set once the connection has claimed a session.  ``finished`` is set when all
-    that it sent has been handled and nobody serves it any more.  ``refusal``, if
-    any, is the answer to its first command, and then it is let go.
+    set once the connection has claimed a session.  ``refusal``, if any, is the
+    answer to its first command, and then it is let go.
     """
 
     __slots__ = (
+        "_finished",
         "_protocol",
         "_protocols",
+        "_served",
         "_refusals",
         "_slow_message",
         "_slow_left_s",
-        "finished",
         "id",
         "link",
         "outbox",
@@ -107,7 +107,9 @@ class Connection:
         self.id = client_id
         self.link: VmLink | None = None
         self.shim: Shim | None = None
-        self.finished = Happening()
+        # Made only for those who wait for it, as hardly anybody ever does.
+        self._finished: Happening | None = None
+        self._served = False
         self.outbox = Outbox(self.stream, proxy.limits.max_pending_bytes, self._poke)
         self.refusal = refusal
         self._protocol: Protocol | None = None
@@ -216,6 +218,12 @@ class Connection:
             free(self.proxy.registry, session, "its shim has disconnected")
         raise Disconnect("shim disconnected")
 
+    def wait_until_finished(self, timeout_s: float) -> None:
+        """Wait until all that it sent is handled and nobody serves it, but not for ever."""
+        if not self._served:
+            self._finished = self._finished or Happening()
+            self._finished.wait(timeout_s)
+
     def hang_up(self) -> None:
         """Take no more from the client; what it is due still goes out."""
         with contextlib.suppress(OSError):
@@ -240,7 +248,9 @@ class Connection:
             self.proxy.counters.drops["answers"] += 1
         self.outbox.close()
         self.stream.close()
-        self.finished.set()
+        self._served = True
+        if self._finished is not None:
+            self._finished.set()
 
     def _let_go(self) -> None:
         self.outbox.release()

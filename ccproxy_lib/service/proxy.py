@@ -8,8 +8,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from gevent.event import Event as Happening
-
 from ccproxy_lib.errors import CommandError
 from ccproxy_lib.host.hangup import hung_up
 from ccproxy_lib.host.logs import tags
@@ -38,7 +36,10 @@ class Holder(Protocol):
     """Who holds a session: the connection of its shim."""
 
     stream: Stream
-    finished: Happening
+
+    def wait_until_finished(self, timeout_s: float) -> None:
+        """Wait until nobody serves it any more, for ``timeout_s`` at most."""
+        ...
 
 
 class Client(Holder, Protocol):
@@ -147,7 +148,7 @@ class Proxy:
         """Let a shim that is gone, perhaps unnoticed, come to its end before another takes over."""
         holder = self.holders.get(session)
         if holder is not None and session.state not in WITHOUT_SHIM and hung_up(holder.stream):
-            holder.finished.wait(self.limits.shim_timeout_s)
+            holder.wait_until_finished(self.limits.shim_timeout_s)
 
     def shim_lost(self, session: Session, client_id: int, all_read: bool) -> None:
         """A shim is gone without DisconnectShim.

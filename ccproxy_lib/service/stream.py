@@ -39,7 +39,6 @@ class Stream:
         "_readable",
         "_reader",
         "_recv",
-        "_recv_into",
         "_watching",
         "_writable",
         "plain",
@@ -49,7 +48,6 @@ class Stream:
         self.plain = PlainSocket(fileno=connected.detach())
         self.plain.setblocking(False)
         self._recv = self.plain.recv
-        self._recv_into = self.plain.recv_into
         self._hub = get_hub()
         self._readable: Any = self._hub.loop.io(self.plain.fileno(), READABLE)
         self._watching = False
@@ -81,7 +79,7 @@ class Stream:
             if self._drained:
                 self._wait_readable()
             try:
-                count = self._recv_into(buffer)
+                count = self.plain.recv_into(buffer)
             except BlockingIOError:
                 self._drained = True
                 continue
