@@ -108,6 +108,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def install(places: Places) -> None:
     """Install everything, in the place of what an earlier call has installed."""
+    _refuse_odd(places)
     python = _interpreter(bool(places.no_deps))
     # Who builds a package need not have what the package will ask for.
     if places.no_deps and not places.destdir:
@@ -351,12 +352,17 @@ def _places(settings: Sequence[str]) -> Places:
         value = getattr(places, each.name)
         if value and each.name not in {"no_deps", "shim"} and not value.startswith("/"):
             raise InstallError(f"{each.name.upper()} must be an absolute path, not '{value}'")
+    return places
+
+
+def _refuse_odd(places: Places) -> None:
+    for each in fields(Places):
+        value = getattr(places, each.name)
         if each.name != "destdir" and (odd := ODD.search(value)):
             raise InstallError(
                 f"{each.name.upper()} has {odd[0]!r} in it, which units and scripts would take"
                 f" for something else: use another place than '{value}'"
             )
-    return places
 
 
 if __name__ == "__main__":

@@ -165,6 +165,8 @@ def test_a_place_that_units_would_misread_is_refused(tarball, tmp_path, odd):
     said = make_fails(tarball, "install", f"PREFIX={tmp_path}/a{odd}b", "NO_DEPS=1")
     assert said.startswith(f"make install: BINDIR has {odd!r} in it, ")
     assert tree(tmp_path) == set()
+    # What is there from before may go.
+    make(tarball, "uninstall", f"PREFIX={tmp_path}/a{odd}b")
 
 
 def test_it_may_be_staged_anywhere(tarball, tmp_path):
