@@ -43,7 +43,7 @@ RUNS := --quick
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-system lint types format fuzz soak bench bench-full bench-growth bench-codecs install uninstall dist clean
+.PHONY: help demo test test-more lint types format fuzz soak bench bench-full bench-growth bench-codecs install uninstall dist clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -51,11 +51,11 @@ help: ## print this list
 demo: $(VENV)/.with-runtime ## run the demo: a proxy and a pretended VM, no hypervisor needed
 	$(VENV_PYTHON) ccproxy.py demo
 
-test: $(VENV)/.with-tox ## run all tests and checks, on each Python 3.10 to 3.13 found
+test: $(VENV)/.with-tox ## run the tests and checks, in about three minutes
 	@$(TOX) run-parallel --parallel 3 --parallel-no-spinner
 
-test-system: $(VENV)/.with-tox ## run the tests with systemd, SELinux, a browser and more; .ci/run installs those
-	@$(TOX) run -e system
+test-more: $(VENV)/.with-tox ## run the tests under more Pythons, and with systemd, SELinux, a browser (see .ci/run)
+	@$(TOX) run-parallel --parallel 2 --parallel-no-spinner -e system,py312,py313
 
 lint: $(VENV)/.with-tox ## check style and format
 	@$(TOX) run -e lint
