@@ -54,8 +54,8 @@ demo: $(VENV)/.with-runtime ## run the demo: a proxy and a pretended VM, no hype
 test: $(VENV)/.with-tox ## run the tests and checks, in about three minutes
 	@$(TOX) run-parallel --parallel 3 --parallel-no-spinner
 
-test-more: $(VENV)/.with-tox ## run the tests under more Pythons, and with systemd, SELinux, a browser (see .ci/run)
-	@$(TOX) run-parallel --parallel 2 --parallel-no-spinner -e system,py312,py313
+test-more: $(VENV)/.with-tox ## run them under each Python, and with systemd, SELinux, a browser (see .ci/run)
+	@$(TOX) run-parallel --parallel 2 --parallel-no-spinner -e system,py310,py312,py313
 
 lint: $(VENV)/.with-tox ## check style and format
 	@$(TOX) run -e lint
