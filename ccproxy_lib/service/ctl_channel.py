@@ -209,8 +209,8 @@ class CtlChannel:
         now_s = time.monotonic()
         self._stop_watching()
         for call in filter(None, (self._outstanding, *self._calls)):
-            if call.waiter is None:
-                continue
+            if call.waiter is None or call.done:
+                continue  # nobody waits, or not for long
             if call.deadline_s <= now_s:
                 call.waiter.switch(None)
             else:

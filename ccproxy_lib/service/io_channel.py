@@ -82,7 +82,7 @@ class IoChannel:
         # The writer's work: what the flush could not send, then the queue.
         self._rest: Buffer = b""
         self._has_work = Bell()
-        # The VM has not read more than this.
+        # What the VM has not read yet is no more than this.
         self._unread_at_most = 0
         self._parser = TtyParser()
         self._dump = IoDump(vm)

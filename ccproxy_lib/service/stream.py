@@ -135,6 +135,7 @@ class Stream:
             if watcher is not None:
                 watcher.close()
         self._readable = self._writable = None
+        self._watching = False
         self.plain.close()
 
     def _wait_readable(self) -> None:
