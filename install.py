@@ -168,7 +168,7 @@ def _plain_files(places: Places) -> Iterator[tuple[Path, str, int]]:
     yield TOP / "completions" / "cc-proxy.bash", f"{places.completionsdir}/cc-proxy", 0o644
     for name in ("README.md", "CHANGELOG.md", "LICENSE"):
         yield TOP / name, f"{places.docdir}/{name}", 0o644
-    for directory in ("docs", "init", "selinux"):
+    for directory in ("bench", "docs", "init", "selinux"):
         for source in sorted(TOP.glob(f"{directory}/*.md")):
             yield source, f"{places.docdir}/{directory}/{source.name}", 0o644
     for source in sorted(TOP.glob("selinux/*")):
