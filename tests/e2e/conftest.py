@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from tests.e2e.harness import Daemon, SandboxVm, ScriptedVm, wait_until
+from tests.e2e.steps import accept_soon
 
 UNDER_COVERAGE = "COVERAGE_RUN" in os.environ
 
@@ -113,3 +114,23 @@ def registered(daemon, scripted, vm_id):
         accepting.join()
         yield vm, runtime
     vm.hang_up()
+
+
+@pytest.fixture
+def pair(start_daemon, scripted):
+    """Start a daemon with flags, register a VM; returns daemon, VM and runtime."""
+    runtimes = []
+
+    def make(*flags):
+        daemon = start_daemon(*flags)
+        vm = scripted()
+        accepting = accept_soon(vm)
+        runtime = daemon.client()
+        runtimes.append(runtime)
+        runtime.register(vm)
+        accepting.join()
+        return daemon, vm, runtime
+
+    yield make
+    for runtime in runtimes:
+        runtime.close()

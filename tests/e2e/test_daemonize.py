@@ -16,7 +16,7 @@ import pytest
 from ccproxy_lib.host.syslog import DEFAULT_PATH
 from ccproxy_lib.state.ksm import Settings
 from tests.e2e.harness import PATIENCE_S, TOP, Client, exclusive, wait_until
-from tests.e2e.test_where_the_original_falls_over import accept_soon
+from tests.e2e.steps import accept_soon
 
 pytestmark = pytest.mark.heavy
 

@@ -6,9 +6,7 @@ import socket
 
 from tests.e2e.client1 import Client1
 from tests.e2e.harness import wait_until
-from tests.e2e.test_protocol2 import start
-from tests.e2e.test_reliability import pair  # noqa: F401 (a fixture)
-from tests.e2e.test_where_the_original_falls_over import assert_alive, one_session
+from tests.e2e.steps import assert_alive, one_session, start
 
 
 def read_input(vm, count: int) -> bytes:

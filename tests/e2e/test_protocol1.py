@@ -16,8 +16,7 @@ from ccproxy_lib.wire import tty
 from ccproxy_lib.wire.ctl import Code
 from tests.e2e.client1 import Client1
 from tests.e2e.harness import Refused, container, process, wait_until
-from tests.e2e.test_protocol2 import start
-from tests.e2e.test_where_the_original_falls_over import accept_soon
+from tests.e2e.steps import accept_soon, start
 
 MIB = 1 << 20
 

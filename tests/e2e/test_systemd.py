@@ -20,7 +20,7 @@ from tests.e2e.harness import (
     container,
     wait_until,
 )
-from tests.e2e.test_where_the_original_falls_over import accept_soon
+from tests.e2e.steps import accept_soon
 from tests.e2e.web import Web
 
 pytestmark = pytest.mark.system

@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import socket
-import threading
 from contextlib import ExitStack
 
 import pytest
@@ -15,31 +14,10 @@ import pytest
 from ccproxy_lib.wire import frames
 from ccproxy_lib.wire.ctl import Code
 from ccproxy_lib.wire.frames import Command, Stream, Type
-from tests.e2e.harness import Refused, ScriptedVm, container, wait_until
-from tests.e2e.test_protocol2 import frame_bytes, hung_up, start
+from tests.e2e.harness import Refused, container, wait_until
+from tests.e2e.steps import accept_soon, assert_alive, frame_bytes, hung_up, one_session, start
 
 pytestmark = pytest.mark.lasting
-
-
-def assert_alive(vm, runtime):
-    """The VM and the runtime still understand each other."""
-    runtime.hyper_command("ping")
-    assert vm.ack(b"alive").code == Code.PING
-    assert runtime.answer() == b"alive"
-
-
-def accept_soon(vm: ScriptedVm, ready: bool = True) -> threading.Thread:
-    accepting = threading.Thread(target=vm.accept, args=(ready,))
-    accepting.start()
-    return accepting
-
-
-def one_session(daemon, runtime, vm, vm_id):
-    """A shim whose process runs; returns token, shim, stdio."""
-    (token,) = runtime.attach(vm_id, 1)
-    shim = daemon.shim(token)
-    stdio, _ = start(vm, runtime, token[:8], token)
-    return token, shim, stdio
 
 
 # ---- frames
