@@ -88,6 +88,8 @@ def _problem(section: str, name: str, value: str, flags: Mapping[str, bool]) -> 
         return f"'{name}' cannot be set in a file, but by flag"
     if right != section:
         return f"'{name}' belongs into the section [{right}]"
+    if not value:
+        return f"'{name}' has no value: leave the line out for the default"
     if "\n" in value:
         return f"the value of '{name}' goes on in the next line: begin each setting without blanks"
     return ""
@@ -96,7 +98,8 @@ def _problem(section: str, name: str, value: str, flags: Mapping[str, bool]) -> 
 def _text(path: str) -> str:
     problem = ""
     try:
-        with open(path, encoding="utf-8") as file:
+        # Some editors put a byte order mark first.
+        with open(path, encoding="utf-8-sig") as file:
             text = file.read(MAX_CHARS + 1)
     except OSError as error:
         problem = error.strerror or str(error)

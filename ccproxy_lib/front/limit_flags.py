@@ -10,7 +10,7 @@ from ccproxy_lib.errors import UsageError
 from ccproxy_lib.state.limits import Limits
 from ccproxy_lib.wire import json
 
-_SIZE = re.compile(r"(\d+)(?:([kmg])(?:ib|b)?)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,16})(?:([kmg])(?:ib|b)?)?", re.IGNORECASE)
 _FACTORS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 # A file offset must be able to name any place in a spool.
 _MOST = 1 << 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from ccproxy_lib.errors import UsageError
@@ -31,6 +32,6 @@ def parse_pprof(given: Mapping[str, str | None]) -> Pprof | None:
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= MAX_PORT):
+    if not (re.fullmatch("[0-9]{1,9}", text) and int(text) <= MAX_PORT):
         raise UsageError(f"flag -pprof-port needs a number from 0 to {MAX_PORT}, got '{text}'")
     return int(text)

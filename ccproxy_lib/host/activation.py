@@ -5,6 +5,7 @@ their files are never removed.
 """
 
 import os
+import re
 import socket
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ def take_sockets() -> Passed:
     there are more than one for a purpose.
     """
     pid, count, names = (os.environ.pop(name, "") for name in _VARIABLES)
-    if not (count.isdecimal() and pid == str(os.getpid())):
+    if not (re.fullmatch("[0-9]{1,9}", count) and pid == str(os.getpid())):
         return Passed()
     descriptors = range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count))
     for descriptor in descriptors:

@@ -29,8 +29,11 @@ def detach() -> int | Starter:
     the child serves (0) or has ended (its status; a reason is on stderr).  To be
     called before anything of gevent is loaded, whose hub does not outlive a fork.
     """
-    reader, writer = os.pipe()
-    child = os.fork()
+    try:
+        reader, writer = os.pipe()
+        child = os.fork()
+    except OSError as error:
+        raise StartError(f"cannot go to the background: {error.strerror}") from None
     if child:
         os.close(writer)
         return _wait(child, reader)
@@ -51,6 +54,8 @@ class Starter:
 
     def serving(self, status: Callable[[], str]) -> None:
         """Let the starter end well, and leave the place where it was."""
+        if directory := os.environ.get("TMPDIR"):
+            os.environ["TMPDIR"] = os.path.abspath(directory)
         os.chdir("/")
         _to_null(2)
         with contextlib.suppress(OSError):  # it has not waited

@@ -4,6 +4,7 @@ Nothing of this ever fails the daemon: who does not listen is not told.
 """
 
 import os
+import re
 import socket
 from typing import NamedTuple
 
@@ -26,7 +27,8 @@ def take_manager() -> Manager | None:
     # Other families are for service managers outside of a VM.
     if not address.startswith(("/", "@")):
         return None
-    wants_pings = microseconds.isdecimal() and int(microseconds) and pid in ("", str(os.getpid()))
+    number = re.fullmatch("[0-9]{1,20}", microseconds)
+    wants_pings = number and int(microseconds) and pid in ("", str(os.getpid()))
     return Manager(address, int(microseconds) / _MICROSECONDS if wants_pings else None, os.getpid())
 
 

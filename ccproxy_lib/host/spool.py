@@ -28,7 +28,7 @@ class Spool:
         self.size_bytes = 0
         import tempfile  # slow to load, and most daemons never need it
 
-        directory = os.environ.get("TMPDIR", DEFAULT_DIRECTORY)
+        directory = os.environ.get("TMPDIR") or DEFAULT_DIRECTORY
         self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115 (see close)
 
     @property

@@ -44,6 +44,11 @@ def test_what_is_in_it(path: Path) -> None:
     }
 
 
+def test_it_may_begin_with_a_byte_order_mark(path: Path) -> None:
+    path.write_text("[proxy]\nlog = info\n", encoding="utf-8-sig")
+    assert values(read(str(path), FLAGS)) == {"log": "info"}
+
+
 @pytest.mark.parametrize("text", ["", "# nothing\n", "[proxy]\n", "[limits]\n\n[proxy]"])
 def test_it_may_be_empty(path: Path, text: str) -> None:
     path.write_text(text)
@@ -73,6 +78,7 @@ def test_comments_may_have_anything_in_them(path: Path) -> None:
         ("[x] # [limits]\n", 1, r"unknown section \[x\]"),
         ("[proxy]\nuri = /x\n", 2, "'uri' cannot be set in a file"),
         ("[proxy]\nversion = true\n", 2, "'version' cannot be set in a file"),
+        ("[proxy]\nlog = # info\n", 2, "'log' has no value: leave the line out"),
     ],
 )
 def test_what_is_wrong_in_it_is_told_with_its_line(

@@ -32,7 +32,7 @@ def test_the_other_flags_say_where(given, wanted) -> None:
     assert parse(pprof=True, **given) == wanted
 
 
-@pytest.mark.parametrize("port", ["-1", "65536", "x", "6060.0", "", " 1", "٣", "0x10"])
+@pytest.mark.parametrize("port", ["-1", "65536", "x", "6060.0", "", " 1", "٣", "0x10", "9" * 5000])
 def test_a_bad_port_is_refused(port) -> None:
     if not port:
         assert parse(pprof=True, pprof_port=port).port == 6060

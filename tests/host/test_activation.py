@@ -101,7 +101,7 @@ def test_those_of_another_process_are_not_ours(path: str, pass_sockets: Pass) ->
         close_all(descriptors)
 
 
-@pytest.mark.parametrize("count", ["", "x", "-1", "0"])
+@pytest.mark.parametrize("count", ["", "x", "-1", "0", "9" * 5000])
 def test_none_are_passed(monkeypatch: pytest.MonkeyPatch, count: str) -> None:
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
     monkeypatch.setenv("LISTEN_FDS", count)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 CHILD = """
-import signal, sys, time
+import resource, signal, sys, time
 from ccproxy_lib.errors import StartError
 from ccproxy_lib.host import daemonize
 
@@ -39,3 +39,14 @@ def test_how_it_ends(child: str, patience_s: float, status: int, said: str) -> N
         [sys.executable, "-c", source], capture_output=True, encoding="utf-8", check=False
     )
     assert (result.returncode, result.stdout, result.stderr) == (status, "", said)
+
+
+def test_no_descriptors_left() -> None:
+    few = "3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]"
+    source = CHILD.format(patience_s=60, child="").replace(
+        "try:", f"try:\n    resource.setrlimit(resource.RLIMIT_NOFILE, ({few}))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, encoding="utf-8", check=False
+    )
+    assert result.stderr == "cannot go to the background: Too many open files\n"
