@@ -33,9 +33,10 @@ from ccproxy_lib.wire.generation import Generation
 CLIENT_SEND_BUFFER_BYTES = 1 << 20
 # How many clients over the limit may be told so at once.
 REFUSED_CLIENTS = 64
-# How often to look for what nobody has come for: so often within its time, and
-# at least every so many seconds.
+# How often to look for what nobody has come for: so often within its time, but
+# neither more nor less often than this.
 COLLECTS_PER_TTL = 4
+MIN_COLLECT_EVERY_S = 0.02
 MAX_COLLECT_EVERY_S = 30.0
 
 PROTOCOLS: Protocols = {
@@ -134,9 +135,8 @@ class Daemon:
         self._stopping.set()
 
     def _collect_garbage(self) -> None:
-        patience_s = min(self._limits.token_ttl_s, self._limits.orphan_ttl_s)
         while True:
-            gevent.sleep(min(MAX_COLLECT_EVERY_S, patience_s / COLLECTS_PER_TTL))
+            gevent.sleep(collect_every_s(self._limits))
             self.proxy.collect_garbage()
 
     def _stop(self) -> None:
@@ -154,6 +154,12 @@ class Daemon:
         self._clients.hang_up()
         self._server.stop(timeout=max(0.0, deadline_s - time.monotonic()))
         log.info("stopped")
+
+
+def collect_every_s(limits: Limits) -> float:
+    """Return how many seconds lie between two looks for what nobody has come for."""
+    wanted_s = min(limits.token_ttl_s, limits.orphan_ttl_s) / COLLECTS_PER_TTL
+    return min(MAX_COLLECT_EVERY_S, max(MIN_COLLECT_EVERY_S, wanted_s))
 
 
 def _settle() -> None:
