@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -73,3 +74,16 @@ class Terminal(fdpexpect.fdspawn):
 def shown(text: str) -> str:
     """Text without the escape sequences of colours and of the cursor."""
     return re.sub(r"\x1b\[[?\d;]*[A-Za-z]", "", text)
+
+
+@contextlib.contextmanager
+def on_terminal(*arguments: str, **options):
+    terminal = Terminal(*arguments, **options)
+    try:
+        yield terminal
+    finally:
+        terminal.close()
+
+
+def is_raw(terminal: Terminal) -> bool:
+    return not terminal.modes()[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
