@@ -14,6 +14,10 @@ from ccproxy_lib.wire import frames
 from ccproxy_lib.wire.frames import Command, Frame, FrameParser, Notification, Stream, Type
 
 PATIENCE_S = 30.0
+MIB = 1 << 20
+# More than all buffers of a socket take.
+OUTPUT = bytes(range(256)) * (4 * MIB // 256)
+TOKEN = "A" * 43 + "="
 
 
 class Peer:
@@ -101,3 +105,17 @@ def proxy(directory: Path, *scripts: Callable[[Peer], None]) -> Iterator[str]:
             thread.join()
     if faults:
         raise faults[0]
+
+
+def gone(peer: Peer) -> None:
+    """Wait for the shim's end."""
+    while peer.frame() is not None:
+        pass
+
+
+def finish(peer: Peer, status: int = 0) -> None:
+    """End the process and see that the shim lets its session go."""
+    peer.exited(status)
+    while (frame := peer.frame()) and frame.opcode != Command.DISCONNECT_SHIM:
+        pass
+    assert frame

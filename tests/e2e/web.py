@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.harness import PATIENCE_S, Daemon
+from tests.e2e.harness import PATIENCE_S, Daemon, wait_until
 
 
 class Answer(NamedTuple):
@@ -85,3 +85,7 @@ def over_tcp(daemon: Daemon) -> Web:
     found = re.search(r"url=http://127\.0\.0\.1:(\d+)/", daemon.wait_for_log("debug endpoint"))
     assert found, daemon.log
     return Web(("127.0.0.1", int(found[1])))
+
+
+def wait_for_profiler(web: Web) -> None:
+    wait_until(lambda: "debug/profile.py" in web.get("/debug/greenlets"), "a profile is taken")

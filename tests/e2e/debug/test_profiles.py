@@ -1,0 +1,91 @@
+"""Profiles, greenlets and memory at the debug endpoint."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+
+import pytest
+
+from tests.e2e.harness import container
+from tests.e2e.web import wait_for_profiler
+
+
+def test_greenlets_at_the_same_place_are_told_together(web, registered, vm_id) -> None:
+    text = web.get("/debug/greenlets")
+    blocks = {
+        block
+        for block in text.split("\n\n")[1:]
+        if "CtlChannel._read" in block or "ctl_channel.py" in block and " _read" in block
+    }
+    assert len(blocks) == 1
+    assert blocks.pop().startswith("1 x\n")
+    assert "service/server.py" in text
+    assert re.match(r"\d+ greenlets are alive\n", text)
+
+
+def test_memory_counts_our_objects(web, registered) -> None:
+    text = web.get("/debug/memory")
+    assert re.search(r"^ +[1-9]\d*  ccproxy_lib\.state\.vm\.Vm$", text, re.M)
+    assert re.search(r"^ +VmRSS +\d+ kB$", text, re.M)
+    assert "generation 2: collections" in text
+    assert "PYTHONTRACEMALLOC" in text
+
+
+def test_a_profile_shows_what_the_daemon_does(web, registered, daemon, vm_id) -> None:
+    vm, runtime = registered
+    (token,) = runtime.attach(vm_id, 1)
+    done = threading.Event()
+    found = []
+
+    def profile() -> None:
+        found.append(web.get("/debug/profile?seconds=1"))
+        done.set()
+
+    with daemon.shim(token) as shim, daemon.client() as starter:
+        starter.attach(vm_id)
+        starting = threading.Thread(target=vm.ack)
+        starting.start()
+        starter.hyper("newcontainer", container("p", "cat"), token)
+        starting.join()
+        profiling = threading.Thread(target=profile)
+        profiling.start()
+        wait_for_profiler(web)
+        assert web.ask("/debug/profile?seconds=1").status == 409
+        # Meanwhile it works on.
+        while not done.is_set():
+            for _ in range(100):
+                vm.output(1, b"z" * 20)
+            shim.read_stdout_bytes(2000)
+            assert web.json("/status?sessions=false")["vms"]
+        profiling.join()
+    lines = found[0].splitlines()
+    assert all(re.fullmatch(r"\S+ [1-9]\d*", line.replace("(idle)", "idle")) for line in lines)
+    assert any("service/io_channel.py:" in line and line.count(";") > 1 for line in lines), lines
+
+
+@pytest.mark.parametrize(
+    "query", ["seconds=0.9", "seconds=61", "seconds=x", "seconds=nan", "clock=sun"]
+)
+def test_a_profile_needs_sense(web, query) -> None:
+    answer = web.ask(f"/debug/profile?{query}")
+    assert answer.status == 400
+    assert "must be" in answer.text
+
+
+def test_go_names_work(web) -> None:
+    assert "/debug/profile?seconds=N" in web.get("/debug/pprof/")
+    assert "greenlets are alive" in web.get("/debug/pprof/goroutine?debug=2")
+    assert "Garbage collector" in web.get("/debug/pprof/heap")
+
+
+@pytest.mark.parametrize(
+    ("clock", "late", "idle"),
+    [("cpu", signal.SIGPROF, "(idle) "), ("wall", signal.SIGALRM, "gevent/hub.py:")],
+)
+def test_an_idle_daemon_has_a_profile_too(web, daemon, clock, late, idle) -> None:
+    assert idle in web.get(f"/debug/profile?seconds=1&clock={clock}")
+    # A sample that comes late ends nothing.
+    daemon.process.send_signal(late)
+    assert web.json()["pid"] == daemon.pid
