@@ -9,6 +9,10 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+from tests.dispositions import forget_inherited
+
+forget_inherited()
+
 # How fast a machine is says nothing about the code.
 _ANY_SPEED = [HealthCheck.too_slow]
 

@@ -7,7 +7,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,13 +112,13 @@ class Running(NamedTuple):
 class Sandbox:
     """An agent that runs in a process of its own."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, starter: Sequence[str] = ()) -> None:
         self._numbers = itertools.count(1)
         self.ctl_path = directory / "ctl"
         self.io_path = directory / "io"
         self.process = subprocess.Popen(
             [
-                *[sys.executable, "-m", "ccproxy_lib.front.sandbox", *options],
+                *[*starter, sys.executable, "-m", "ccproxy_lib.front.sandbox", *options],
                 *[str(self.ctl_path), str(self.io_path)],
             ],
             cwd=ROOT,

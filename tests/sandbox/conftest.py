@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,8 @@ from tests.sandbox.agent import Sandbox, Start
 def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Sandbox] = []
 
-    def start_sandbox(*options: str) -> Sandbox:
-        started.append(Sandbox(tmp_path, *options))
+    def start_sandbox(*options: str, **how: Any) -> Sandbox:
+        started.append(Sandbox(tmp_path, *options, **how))
         return started[-1]
 
     yield start_sandbox

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ccproxy_lib.wire.ctl import Code
-from tests.sandbox.agent import SLEEPER, Sandbox, container
+from tests.dispositions import CARELESS, NOTHING, TELLER
+from tests.sandbox.agent import SLEEPER, Sandbox, Start, container
 
 pytestmark = pytest.mark.heavy
 
@@ -90,6 +91,14 @@ def test_environment_and_workdir(shared: Sandbox, tmp_path: Path) -> None:
     shell = shared.run("sh", "-c", script, envs=envs, workdir=str(tmp_path))
     assert shared.io.status(shell.stdio) == 0
     assert shared.io.output(shell.stdio).decode() == f"a=b,,unset\n{tmp_path}\n"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_the_agents_starter_ignores_is_no_matter(start: Start, terminal: bool) -> None:
+    sandbox = start(starter=CARELESS)
+    teller = sandbox.run(*TELLER, terminal=terminal)
+    assert sandbox.io.status(teller.stdio) == 0
+    assert sandbox.io.output(teller.stdio).replace(b"\r", b"") == NOTHING
 
 
 def test_exec_runs_beside_the_first_process(shared: Sandbox) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 
 import gevent
@@ -99,6 +100,7 @@ class Process:
 
 def _start(spec: ProcessSpec, streams: Streams) -> Popen[bytes]:
     def enter_session() -> None:
+        _let_signals_in()
         os.setsid()
         die_with_parent()
         if spec.terminal:
@@ -114,6 +116,14 @@ def _start(spec: ProcessSpec, streams: Streams) -> Popen[bytes]:
         cwd=spec.workdir,
         preexec_fn=enter_session,
     )
+
+
+def _let_signals_in() -> None:
+    """Ignore and hold back none, as in a VM, whoever started the agent; for a forked child."""
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _pump(fd: int, number: int, send: Callable[[bytes], None], most_bytes: int) -> None:
