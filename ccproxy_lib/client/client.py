@@ -12,7 +12,7 @@ from typing import Any
 
 from ccproxy_lib.client import events
 from ccproxy_lib.client.address import DEFAULT_PATH
-from ccproxy_lib.client.connection import DEFAULT_TIMEOUT_S, Connection
+from ccproxy_lib.client.connection import DEFAULT_TIMEOUT_S, Attend, Connection
 from ccproxy_lib.client.deadline import Deadline
 from ccproxy_lib.client.decoding import decode
 from ccproxy_lib.client.events import Event, EventsDropped, ProxyGone
@@ -31,15 +31,19 @@ class Client(Connection):
     ``address`` is a path or a ``unix://`` URI.  Each call raises ProxyError with
     the proxy's text if it is refused, ProxyTimeout if it takes over ``timeout_s``
     seconds (the client's own unless the call is given one) and ProxyLost if the
-    connection ends.
+    connection ends.  ``attend`` is as for any Connection.
     """
 
     def __init__(
-        self, address: str = DEFAULT_PATH, timeout_s: float | None = DEFAULT_TIMEOUT_S
+        self,
+        address: str = DEFAULT_PATH,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        *,
+        attend: Attend | None = None,
     ) -> None:
         self._events: deque[Event] = deque()
         self._dropped = 0
-        super().__init__(address, timeout_s, take=self._keep_event)
+        super().__init__(address, timeout_s, take=self._keep_event, attend=attend)
 
     # ---- VMs
 

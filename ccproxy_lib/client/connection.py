@@ -36,6 +36,9 @@ LAST_WORDS_S = 1.0
 # A listener with a full queue gives no sign when there is room again.
 QUEUE_RETRY_S = 0.01
 
+# Waits until the descriptor, if any, can be read, but that many seconds at most.
+Attend = Callable[["int | None", float], object]
+
 ConnectionT = TypeVar("ConnectionT", bound="Connection")
 T = TypeVar("T")
 
@@ -69,6 +72,11 @@ class Connection:
     has room for more; both are called under the lock of ``turn``, which
     connections that follow each other may share.
 
+    ``attend``, if given, does all waiting for the proxy in the place of the socket
+    and of sleep: it waits until the descriptor, if any, can be read, but that many
+    seconds at most.  What it raises ends the wait; so a program can look after
+    signals, say.
+
     Raises ProxyLost if nobody listens there, and ProxyTimeout if its queue stays
     full.  It is a context manager that
     closes the connection.
@@ -82,12 +90,14 @@ class Connection:
         take: Callable[[Frame], None] | None = None,
         room: Callable[[], bool] | None = None,
         turn: threading.Condition | None = None,
+        attend: Attend | None = None,
     ) -> None:
         self.address = address
         self.timeout_s = timeout_s
         self._take = take or (lambda frame: None)
         self._room = room or (lambda: True)
         self._turn = turn or threading.Condition()
+        self._attend = attend
         self._sending = threading.Lock()
         self._parser = FrameParser(MAX_PAYLOAD_BYTES)
         self._calls: deque[Call] = deque()
@@ -95,7 +105,7 @@ class Connection:
         self._lost = ""
         self.closed = False
         # One for each direction, as a timeout belongs to the object.
-        self._reader = _connect(path_of(address), Deadline(timeout_s))
+        self._reader = _connect(path_of(address), Deadline(timeout_s), attend)
         self._writer = self._reader.dup()
 
     def __enter__(self: ConnectionT) -> ConnectionT:
@@ -203,6 +213,9 @@ class Connection:
         self._reading_thread = threading.get_ident()
         self._turn.release()
         try:
+            if self._attend and patience_s:
+                self._attend(self._reader.fileno(), patience_s)
+                patience_s = 0.0
             data, end = _receive(self._reader, patience_s)
         finally:
             self._turn.acquire()
@@ -273,6 +286,7 @@ class Connection:
 
     def _refused(self, error: OSError) -> ProxyLost:
         """Read what the proxy has said before it went, so that nothing of it is lost."""
+        self._attend = None  # nothing may end that before its time
         with suppress(ProxyError):
             self.wait(lambda: False, Deadline(LAST_WORDS_S))
         with self._turn:
@@ -280,7 +294,7 @@ class Connection:
         return ProxyLost(self._lost)
 
 
-def _connect(path: str, deadline: Deadline) -> socket.socket:
+def _connect(path: str, deadline: Deadline, attend: Attend | None) -> socket.socket:
     while True:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -295,7 +309,10 @@ def _connect(path: str, deadline: Deadline) -> socket.socket:
             raise ProxyLost(f"cannot connect to the proxy at {path}: {reason}") from None
         if deadline.passed():
             raise _not_taken(deadline)
-        time.sleep(QUEUE_RETRY_S)
+        if attend:
+            attend(None, QUEUE_RETRY_S)
+        else:
+            time.sleep(QUEUE_RETRY_S)
 
 
 def _receive(source: socket.socket, patience_s: float) -> tuple[bytes, str]:

@@ -9,10 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TypeVar
 
 from ccproxy_lib.client.address import DEFAULT_PATH
-from ccproxy_lib.client.connection import DEFAULT_TIMEOUT_S, Call, Connection
+from ccproxy_lib.client.connection import DEFAULT_TIMEOUT_S, Attend, Call, Connection
 from ccproxy_lib.client.deadline import Deadline
 from ccproxy_lib.client.secret import hidden
 from ccproxy_lib.client.streams import OutputReader, Pile, StdinWriter
@@ -52,10 +53,10 @@ class Shim:
       call raises ProxyLost, and it is not sent again.  The last size is.
     - The exit status comes in any case, as long as the proxy lives.
 
-    ``timeout_s`` is for calls that are not told otherwise, in seconds.  ``pause``
-    waits that many seconds between attempts to connect.  ``sink``, if given, gets
-    all output, as its stream's opcode and bytes in their order, instead of the
-    two files; it must not call the shim.  ``tell`` gets a text when the connection
+    ``timeout_s`` is for calls that are not told otherwise, in seconds.  ``attend``
+    waits as for any Connection, also between attempts to connect.  ``sink``, if
+    given, gets all output, as its stream's opcode and bytes in their order, instead
+    of the two files; it must not call the shim.  ``tell`` gets a text when the connection
     is lost and when there is another one.  Raises
     ProxyLost if the proxy is not there, ProxyError if it does not know the token
     or another shim holds that.  It is a context manager that closes itself.
@@ -68,7 +69,7 @@ class Shim:
         *,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         reconnect_s: float = DEFAULT_RECONNECT_S,
-        pause: Callable[[float], object] = time.sleep,
+        attend: Attend | None = None,
         sink: Callable[[int, bytes], None] | None = None,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -79,7 +80,8 @@ class Shim:
         self._token = token
         self._timeout_s = timeout_s
         self._reconnect_s = reconnect_s
-        self._pause = pause
+        self._attend = attend
+        self._pause = partial(attend, None) if attend else time.sleep
         self._piles = {Stream.STDOUT: Pile(), Stream.STDERR: Pile()}
         self._size: tuple[int, int] | None = None
         self._closed = False
@@ -274,7 +276,12 @@ class Shim:
 
     def _connect(self, timeout_s: float | None) -> Connection:
         connection = Connection(
-            self._address, timeout_s, take=self._take, room=self._room, turn=self._turn
+            self._address,
+            timeout_s,
+            take=self._take,
+            room=self._room,
+            turn=self._turn,
+            attend=self._attend,
         )
         try:
             with hidden(self._token):

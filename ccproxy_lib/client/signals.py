@@ -50,11 +50,18 @@ class Signals:
         except BlockingIOError:
             return []
 
-    def wait(self, seconds: float) -> bool:
-        """Wait until a signal has come; False if none does within ``seconds``."""
+    def wait(self, seconds: float, other: int | None = None) -> bool:
+        """Wait until a signal has come; False if none does within ``seconds``.
+
+        It is False, too, when the descriptor ``other`` can be read: that says what
+        the signals are for.
+        """
         poll = select.poll()
         poll.register(self, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        if other is not None:
+            poll.register(other, select.POLLIN)
+        ready = dict(poll.poll(seconds * 1000))
+        return bool(ready) and other not in ready
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         try:

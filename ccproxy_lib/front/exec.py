@@ -28,12 +28,12 @@ a wrong command line; 128 and the signal's number if one ended 'exec'.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
-from types import FrameType
 from typing import Any
 
 from ccproxy_lib.client import Client, ProxyError, Shim
@@ -48,6 +48,8 @@ from ccproxy_lib.front.views.safe import plain
 STDIN = 0
 EXIT_NOT_RUN = 125
 ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
+# How long to try to tell a proxy that takes nothing that we go.
+LEAVE_MS = 500
 # The same where the VM has been taken out.
 BEHIND_VM = __doc__.replace("VM [--]", "[--]", 1)
 
@@ -106,44 +108,53 @@ def _process(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(options: dict[str, Any], process: dict[str, Any]) -> int:
-    for number in ENDING:
-        signal.signal(number, _end)
     address, vm_id = options["--socket-path"], options["VM"]
     carrier = Carrier(STDIN)
-    with Client(address) as runtime:
+    with ExitStack() as stack:
+        signals = stack.enter_context(Signals(ENDING | {signal.SIGCONT, signal.SIGWINCH}))
+        attend = partial(_attend, signals)
+        runtime = stack.enter_context(Client(address, attend=attend))
         runtime.attach_vm(vm_id)
         container = options["--container"] or _container(runtime, vm_id)
         (token,) = runtime.attach_vm(vm_id, 1)
-        with Shim(address, token, reconnect_s=0, sink=carrier.keep) as shim:
-            try:
-                runtime.hyper("execcmd", {"container": container, "process": process}, token)
-                runtime.close()
-                return _carry(carrier, shim, process["terminal"])
-            except BaseException:
-                _leave(shim)
-                raise
+        shim = stack.enter_context(
+            Shim(address, token, reconnect_s=0, sink=carrier.keep, attend=attend)
+        )
+        try:
+            runtime.hyper("execcmd", {"container": container, "process": process}, token)
+            runtime.close()
+            return _carry(carrier, shim, signals, process["terminal"])
+        except BaseException:
+            _leave(shim)
+            raise
 
 
-def _end(number: int, frame: FrameType | None = None) -> None:
-    raise _Ended(number)
+def _attend(signals: Signals, descriptor: int | None, duration_s: float) -> None:
+    """Wait for the proxy."""
+    if signals.wait(duration_s, descriptor):
+        for number in signals.take():
+            _end_if_told(number)
 
 
-def _carry(carrier: Carrier, shim: Shim, terminal: bool) -> int:
+def _end_if_told(number: int) -> None:
+    if number in ENDING:
+        raise _Ended(number)
+
+
+def _carry(carrier: Carrier, shim: Shim, signals: Signals, terminal: bool) -> int:
     with ExitStack() as stack:
         if terminal and os.isatty(STDIN):
             enter_raw = stack.enter_context(raw_mode(STDIN))
             carrier.size = partial(window_size, STDIN)
 
         def act(number: int) -> None:
-            if number in ENDING:
-                _end(number)
+            _end_if_told(number)
             if number == signal.SIGCONT and carrier.size:
                 enter_raw()
             elif number == signal.SIGWINCH:
                 carrier.forward(number)
 
         carrier.on_signal = act
-        signals = stack.enter_context(Signals(ENDING | {signal.SIGCONT, signal.SIGWINCH}))
         carrier.forward(signal.SIGWINCH)
         return carrier.run(shim, signals)
 
@@ -153,9 +164,12 @@ def _leave(shim: Shim) -> None:
 
     A session that were left behind would keep that for the next shim.
     """
-    with suppress(ProxyError, BrokenPipeError):
-        shim.send_stdin(b"")
-    shim.disconnect()
+    poll = select.poll()
+    poll.register(shim, select.POLLOUT)
+    if poll.poll(LEAVE_MS):  # then both frames fit
+        with suppress(ProxyError, BrokenPipeError):
+            shim.send_stdin(b"")
+        shim.disconnect()
 
 
 def _container(runtime: Client, vm_id: str) -> str:

@@ -27,8 +27,8 @@ killed with SIGKILL, its process is, too.  The agents cannot signal a process
 that was started with execcmd; there only the size of the terminal gets through.
 
 Exit status: the process's; 1 if there is no proxy, or no longer, or it does not
-know the token; 2 for a wrong command line; 128 and the signal's number if one
-came while there was no proxy to pass it on to.
+know the token; 2 for a wrong command line; 128 and the signal's number if HUP, INT,
+QUIT or TERM came before the proxy had answered, or while it was away.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class _Command:
                     self._token,
                     timeout_s=CONNECT_TIMEOUT_S,
                     reconnect_s=self._reconnect_s,
-                    pause=self._pause,
+                    attend=self._attend,
                     sink=self._carrier.keep,
                     tell=self._say,
                 )
@@ -142,9 +142,13 @@ class _Command:
             self._enter_raw()
         self._carrier.forward(number)
 
-    def _pause(self, duration_s: float) -> None:
-        """Wait between attempts to connect again."""
-        if self._signals.wait(duration_s):
+    def _attend(self, descriptor: int | None, duration_s: float) -> None:
+        """Wait for the proxy.
+
+        What can be read goes first: it may be the answer by which the process is
+        ours, and then the signals that wait are for that.
+        """
+        if self._signals.wait(duration_s, descriptor):
             for number in self._signals.take():
                 if number in ENDING:
                     raise _Ended(number)

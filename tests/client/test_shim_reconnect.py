@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ import pytest
 
 from ccproxy_lib.client import ProxyLost, ProxyTimeout, Shim, deadline
 from ccproxy_lib.client import shim as client_shim
+from ccproxy_lib.client.connection import Attend
 from ccproxy_lib.wire import frames
 from ccproxy_lib.wire.frames import Command, Stream, Type
 from tests.client.scripted import MIB, OUTPUT, PATIENCE_S, TOKEN, Peer, finish, proxy
@@ -161,6 +163,18 @@ def test_patience_comes_to_an_end(tmp_path: Path, reconnect_s: float, text: str)
             shim.wait()
 
 
+def between(pause: Callable[[float], object]) -> Attend:
+    """Wait for the proxy as usual, and with ``pause`` between attempts to connect."""
+
+    def attend(descriptor: int | None, seconds: float) -> None:
+        if descriptor is None:
+            pause(seconds)
+        else:
+            select.select([descriptor], [], [], seconds)
+
+    return attend
+
+
 @pytest.fixture
 def minutes(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long the pauses were that go by at once, each as if it were a minute."""
@@ -183,7 +197,8 @@ def test_connections_that_are_lost_at_once_are_not_sought_in_a_hurry(
 
     # More than functions can call each other.
     with proxy(tmp_path, *[lost] * 400, last) as path:
-        with Shim(path, TOKEN, timeout_s=None, reconnect_s=1e6, pause=minutes.append) as shim:
+        attend = between(minutes.append)
+        with Shim(path, TOKEN, timeout_s=None, reconnect_s=1e6, attend=attend) as shim:
             shim.post_size(80, 24, lambda text: None)
             assert shim.wait() == 5
     assert 398 <= len(minutes) <= 400
@@ -196,7 +211,7 @@ def test_connections_that_are_lost_at_once_come_to_an_end(
         peer.accept_shim()
 
     with proxy(tmp_path, lost, lost, lost) as path:
-        with Shim(path, TOKEN, reconnect_s=40, pause=minutes.append) as shim:
+        with Shim(path, TOKEN, reconnect_s=40, attend=between(minutes.append)) as shim:
             text = "; no way back within 40 s: each connection is lost at once$"
             with pytest.raises(ProxyLost, match=text):
                 shim.wait()
@@ -219,7 +234,7 @@ def test_a_shim_that_is_closed_does_not_come_back(tmp_path: Path) -> None:
             shim.wait()
 
     with proxy(tmp_path, only) as path:
-        shim = Shim(path, TOKEN, pause=pause)
+        shim = Shim(path, TOKEN, attend=between(pause))
         other = threading.Thread(target=wait)
         other.start()
         assert pausing.wait(PATIENCE_S)
@@ -251,7 +266,7 @@ def test_a_deadline_also_holds_while_another_thread_connects_again(tmp_path: Pat
 
     with (
         proxy(tmp_path, only) as path,
-        Shim(path, TOKEN, reconnect_s=0.01, pause=pause) as shim,
+        Shim(path, TOKEN, reconnect_s=0.01, attend=between(pause)) as shim,
     ):
         other = threading.Thread(target=wait)
         other.start()
