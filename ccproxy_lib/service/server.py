@@ -172,12 +172,10 @@ def _settle() -> None:
 
 
 def log_greenlets() -> None:
-    """Log what every greenlet is doing, and how many there are."""
-    from gevent.util import format_run_info  # slow to load, and seldom needed
+    """Log how many greenlets there are, and what they are doing, those at one place together."""
+    from ccproxy_lib.service.debug.greenlets import alive, report  # seldom needed
 
-    lines: list[str] = format_run_info()  # type: ignore[func-returns-value, assignment]
-    found = [each for each in gc.get_objects() if isinstance(each, gevent.Greenlet)]
-    count = sum(1 for each in found if not each.dead)
-    log.warning("greenlets", extra=tags(count=count))
-    for line in lines:
-        log.warning("%s", line.rstrip())
+    found = alive()
+    log.warning("greenlets", extra=tags(count=len(found)))
+    for line in filter(None, report(found).splitlines()):
+        log.warning("%s", line)

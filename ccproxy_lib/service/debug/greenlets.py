@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from types import CodeType, FrameType
 
 import gevent
@@ -21,10 +22,10 @@ MAX_DEPTH = 50
 Stack = tuple[tuple[CodeType, int], ...]
 
 
-def report() -> str:
-    """Return the stacks of all greenlets, the most frequent first."""
+def report(greenlets: Iterable[greenlet]) -> str:
+    """Return the stacks of these greenlets, the most frequent first."""
     counts: Counter[Stack] = Counter()
-    for each in in_turns(alive(), GREENLETS_IN_A_ROW):
+    for each in in_turns(greenlets, GREENLETS_IN_A_ROW):
         counts[_stack(_frame(each))] += 1
     parts = [f"{counts.total()} greenlets are alive\n"]
     for stack, count in counts.most_common():

@@ -71,7 +71,7 @@ class Application:
         self._profiler = Profiler()
         found = metrics.Metrics(proxy)
         index = Route(lambda query: [INDEX.encode()])
-        stacks = Route(lambda query: [greenlets.report().encode()])
+        stacks = Route(lambda query: [greenlets.report(greenlets.alive()).encode()])
         used = Route(lambda query: [memory.report(proxy).encode()])
         profile = Route(self._profile)
         self._routes = {
