@@ -5,6 +5,7 @@ Behind the patch: this is where gevent is loaded.
 
 from __future__ import annotations
 
+import faulthandler
 from contextlib import AbstractContextManager, closing, nullcontext
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,9 @@ def serve(
     The sockets and the manager are what a service manager has given us, and the
     starter is there if we are in the background.
     """
+    # The watchdog of systemd ends a daemon that hangs with SIGABRT: then, as with any
+    # other fault, stderr gets the stack.
+    faulthandler.enable()
     # An end before the daemon looks after signals would leave its files.
     hold_signals()
     with _pid_file(settings.pid_file), closing(_listener(settings.path, passed)) as listener:

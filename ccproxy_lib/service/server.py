@@ -176,6 +176,8 @@ def log_greenlets() -> None:
     from ccproxy_lib.service.debug.greenlets import alive, report  # seldom needed
 
     found = alive()
+    text = report(found)
+    # In one go, so that no other line comes between.
     log.warning("greenlets", extra=tags(count=len(found)))
-    for line in filter(None, report(found).splitlines()):
+    for line in filter(None, text.splitlines()):
         log.warning("%s", line)
