@@ -69,9 +69,13 @@ _cc_proxy_positional() {
     local line word index place=0
     for ((index = 2; index < COMP_CWORD; index++)); do
         case ${COMP_WORDS[index]} in
-            -*) [[ -z ${values[${COMP_WORDS[index]}]-} ]] || ((++index)) ;;
-            *) ((++place)) ;;
+            --) continue ;;
+            -*) ((index > dashes)) || {
+                [[ -z ${values[${COMP_WORDS[index]}]-} ]] || ((++index))
+                continue
+            } ;;
         esac
+        ((++place))
     done
     line=$(sed -n "s/^  [^ ]* $command \\(.*\\)/\\1/p" <<<"$help" | head -n 1)
     # Without the values of flags.
@@ -83,23 +87,27 @@ _cc_proxy_positional() {
 
 _cc_proxy() {
     local program=$1 current=${COMP_WORDS[COMP_CWORD]} assigned=${COMP_WORDS[COMP_CWORD - 1]}
-    local command="" help flag flags index
+    local command="" help flag flags dashes place
     local -A values
     COMPREPLY=()
-
-    # Behind -- comes a command of the user's own.
-    for ((index = 2; index < COMP_CWORD; index++)); do
-        [[ ${COMP_WORDS[index]} == -- ]] || continue
-        compopt -o default 2>/dev/null
-        ((index + 1 < COMP_CWORD)) || mapfile -t COMPREPLY < <(compgen -c -- "$current" | sort -u)
-        return
-    done
 
     if ((COMP_CWORD > 1)) && [[ ${COMP_WORDS[1]} != -* ]]; then
         command=${COMP_WORDS[1]}
     fi
     help=$("$program" ${command:+"$command"} --help 2>/dev/null </dev/null)
     _cc_proxy_read_flags "$help"
+
+    # Behind -- there are no flags, and what is no VM is a command of the user's own.
+    for ((dashes = 2; dashes < COMP_CWORD; dashes++)); do
+        [[ ${COMP_WORDS[dashes]} == -- ]] || continue
+        place=$(_cc_proxy_positional)
+        case $place in
+            "") compopt -o default 2>/dev/null ;;
+            COMMAND) mapfile -t COMPREPLY < <(compgen -c -- "$current" | sort -u) ;;
+            *) _cc_proxy_complete "$place" ;;
+        esac
+        return
+    done
 
     # Bash takes the = between a flag and its value for a word.
     if [[ $current == = ]]; then

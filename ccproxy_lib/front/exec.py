@@ -1,12 +1,13 @@
 """cc-proxy exec: run a command in a VM.
 
 Usage:
-  cc-proxy exec [options] [--env VAR]... VM [--] COMMAND...
+  cc-proxy exec [options] [--env VAR]... [--] VM [--] COMMAND...
   cc-proxy exec --help
 
 Attaches to a registered VM, starts COMMAND in a container there, and is its
 shim: stdin, stdout and stderr are the command's.  Options may stand before or
-behind VM; what stands behind COMMAND is its own.
+behind VM; what stands behind COMMAND is its own.  A VM or COMMAND that begins
+with - stands behind --, and all options before that.
 
 Options:
   -t --terminal        Give the command a terminal of this one's size; Ctrl-C and all
@@ -51,7 +52,7 @@ ENDING = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM
 # How long to try to tell a proxy that takes nothing that we go.
 LEAVE_MS = 500
 # The same where the VM has been taken out.
-BEHIND_VM = __doc__.replace("VM [--]", "[--]", 1)
+BEHIND_VM = __doc__.replace("[--] VM [--]", "[--]", 1)
 
 
 class _Ended(Exception):

@@ -1,13 +1,15 @@
 """cc-proxy hyper: send a command to the agent of a VM and print its answer.
 
 Usage:
-  cc-proxy hyper [options] VM NAME [JSON]
+  cc-proxy hyper [options] [--] VM NAME [JSON]
   cc-proxy hyper --help
 
 NAME is a command of the agent, like ping, pscontainer or version, and JSON its
 data, which reaches the agent as it is.  For example:
 
   cc-proxy hyper vm1 pscontainer '{"container":"c1"}'
+
+A VM whose id begins with - stands behind --, and all options before that.
 
 Options:
   --json               Print one line of JSON in any case: an answer that is no JSON

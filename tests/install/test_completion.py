@@ -100,6 +100,13 @@ def test_numbers_are_left_to_the_user(complete):
 def test_behind_two_dashes_is_a_command_of_the_users(complete):
     assert "bash" in complete("demo", "--", "bas")
     assert complete("demo", "--", "bash", "--") == []
+    assert "bash" in complete("exec", "vm", "--", "bas")
+    assert "bash" in complete("exec", "--", "-x", "--", "bas")
+
+
+def test_behind_two_dashes_is_a_vm(complete):
+    assert "bash" not in complete("exec", "--", "bas")
+    assert complete("hyper", "--", "-x", "pi") == ["ping"]
 
 
 def test_agent_commands_are_those_of_the_protocol(complete):

@@ -1,10 +1,11 @@
 """cc-proxy events: follow what happens in a running daemon.
 
 Usage:
-  cc-proxy events [options] [VM]
+  cc-proxy events [options] [--] [VM]
 
 Prints a line for each VM, process and shim that comes or goes, and for what
 agents report, of all VMs or of one: the local time, the event, the VM, the rest.
+A VM whose id begins with - stands behind --.
 
 Options:
   --json              Print each event as the daemon gives it, a JSON object

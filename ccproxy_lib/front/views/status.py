@@ -1,11 +1,12 @@
 """cc-proxy status: what a running daemon has, and what is stuck.
 
 Usage:
-  cc-proxy status [options] [VM]
+  cc-proxy status [options] [--] [VM]
 
 Shows the daemon, its VMs and their sessions, or one VM.  What is stuck or busy
 stands first.  On a terminal the picture fits; into a pipe or a file everything
-is written, a line for each VM and each session, with whole ids.
+is written, a line for each VM and each session, with whole ids.  A VM whose id
+begins with - stands behind --.
 
 Options:
   --all               Do not cut the picture to the terminal's height.
