@@ -10,6 +10,17 @@ from ccproxy_lib.wire import tty
 from tests.e2e.harness import PATIENCE_S, Refused
 
 
+def read_exactly(channel: socket.socket, count: int) -> bytes:
+    got = bytearray()
+    while len(got) < count:
+        # Never more than what is missing: a descriptor may follow.
+        data = channel.recv(count - len(got))
+        if not data:
+            raise EOFError(bytes(got))
+        got += data
+    return bytes(got)
+
+
 class Client1:
     """Speaks the 8-byte header messages, byte by byte where that matters."""
 
@@ -35,14 +46,7 @@ class Client1:
         self.socket.sendall(struct.pack(">II", len(payload), 0) + payload)
 
     def read(self, count: int) -> bytes:
-        got = b""
-        while len(got) < count:
-            # Never more than what is missing: a descriptor may follow.
-            data = self.socket.recv(count - len(got))
-            if not data:
-                raise EOFError(got)
-            got += data
-        return got
+        return read_exactly(self.socket, count)
 
     def response(self) -> bytes:
         """The payload of the next response, as it came."""
@@ -111,17 +115,8 @@ class Descriptor:
 
     def packet(self) -> tuple[int, bytes]:
         """The next packet."""
-        seq, length = tty.HEADER.unpack(self._read(tty.HEADER_BYTES))
-        return seq, self._read(length - tty.HEADER_BYTES)
-
-    def _read(self, count: int) -> bytes:
-        got = bytearray()
-        while len(got) < count:
-            data = self.socket.recv(count - len(got))
-            if not data:
-                raise EOFError(bytes(got))
-            got += data
-        return bytes(got)
+        seq, length = tty.HEADER.unpack(read_exactly(self.socket, tty.HEADER_BYTES))
+        return seq, read_exactly(self.socket, length - tty.HEADER_BYTES)
 
     def collect(self) -> tuple[bytes, bytes, int]:
         """All of stdout, all of stderr, and the exit status behind the end of file."""

@@ -21,6 +21,7 @@ from ccproxy_lib.wire.ctl import Code, CtlMessage
 from ccproxy_lib.wire.frames import Command, Frame, Notification, Stream, Type
 
 TOP = Path(__file__).resolve().parents[2]
+PROGRAM = (sys.executable, "-m", "ccproxy_lib")
 # How long anything may take before a test is taken to hang; nothing waits this long.
 PATIENCE_S = 30.0
 
@@ -53,7 +54,7 @@ class Program:
         self._log_begin = 0
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [*before, sys.executable, "-m", "ccproxy_lib", *arguments],
+                [*before, *PROGRAM, *arguments],
                 cwd=TOP,
                 env=os.environ | (env or {}),
                 stdin=subprocess.DEVNULL,

@@ -8,15 +8,13 @@ import os
 import re
 import struct
 import subprocess
-import sys
 import termios
 
 import pexpect
 from pexpect import fdpexpect
 
-from tests.e2e.harness import PATIENCE_S, TOP, wait_until
+from tests.e2e.harness import PATIENCE_S, PROGRAM, TOP, wait_until
 
-PROGRAM = (sys.executable, "-m", "ccproxy_lib")
 # pexpect's own way to start a program warns where there are threads.
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from ccproxy_lib.host.ksm import DEFAULT_ROOT, anonymous_pages
 from ccproxy_lib.state.ksm import Settings
-from tests.e2e.harness import PATIENCE_S, TOP, exclusive, wait_until
+from tests.e2e.harness import PATIENCE_S, PROGRAM, TOP, exclusive, wait_until
 from tests.e2e.steps import accept_soon
 
 pytestmark = pytest.mark.lasting
@@ -152,7 +152,7 @@ def test_without_ksm_vms_are_registered_all_the_same(start_daemon, scripted, tmp
 @pytest.mark.parametrize("mode", ["", "on", "OFF"])
 @pytest.mark.parametrize("more", [[], ["-uri", "/nowhere/pod.sock"]])
 def test_an_unknown_mode_is_a_usage_error(mode, more):
-    command = [sys.executable, "-m", "ccproxy_lib", "-ksm", mode, *more]
+    command = [*PROGRAM, "-ksm", mode, *more]
     done = subprocess.run(
         command, check=False, cwd=TOP, capture_output=True, text=True, timeout=PATIENCE_S
     )

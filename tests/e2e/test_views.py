@@ -20,12 +20,11 @@ from ccproxy_lib.front.views import events, log_level, status
 from ccproxy_lib.wire import frames
 from ccproxy_lib.wire.ctl import Code
 from ccproxy_lib.wire.frames import Command, FrameParser, Type
-from tests.e2e.harness import PATIENCE_S, TOP, container, wait_until
+from tests.e2e.harness import PATIENCE_S, PROGRAM, TOP, container, wait_until
 from tests.e2e.terminal import Terminal, shown
 
 pytestmark = pytest.mark.heavy
 
-PROGRAM = (sys.executable, "-m", "ccproxy_lib")
 SCREEN, NO_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 CURSOR = "\x1b[?25h"
 # What might make up for what a command does not do by itself, and the opposite.

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from ccproxy_lib.host import journal, logs
 from ccproxy_lib.host.journal import JournalHandler, encode, leads_to_journal
 from ccproxy_lib.host.log_formats import LogfmtFormatter
+from tests.host import datagrams
 
 MOST_BYTES = 1 << 20
 
@@ -42,9 +43,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def journald(path):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journald:
-        journald.bind(path)
-        journald.settimeout(30)
+    with datagrams.reader(path) as journald:
         yield journald
 
 
@@ -167,9 +166,7 @@ def test_a_journal_that_goes_away_and_comes_back(journald, handler, fallback, pa
     handler.handle(record("refused"))
     os.unlink(path)
     handler.handle(record("missing"))
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as again:
-        again.bind(path)
-        again.settimeout(30)
+    with datagrams.reader(path) as again:
         handler.handle(record("back"))
         assert parse(again.recv(MOST_BYTES))["MESSAGE"] == "back"
     assert fallback.stream.getvalue() == "level=info msg=refused\nlevel=info msg=missing\n"
@@ -254,9 +251,7 @@ def test_elsewhere_it_is_not(journald, set_up, stream, tmp_path):
 def test_a_daemon_whose_stderr_nobody_reads(journald, set_up, tmp_path):
     (tmp_path / "dev").mkdir()
     syslog_path = str(tmp_path / "dev" / "log")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslogd:
-        syslogd.bind(syslog_path)
-        syslogd.settimeout(30)
+    with datagrams.reader(syslog_path) as syslogd:
         set_up(logging.INFO, syslog_path=syslog_path, detached=True)
         log.info("on")
         assert parse(journald.recv(MOST_BYTES))["MESSAGE"] == "on"
@@ -266,9 +261,7 @@ def test_a_daemon_whose_stderr_nobody_reads(journald, set_up, tmp_path):
 def test_and_that_finds_no_journal(set_up, tmp_path, capfd):
     (tmp_path / "dev").mkdir()
     syslog_path = str(tmp_path / "dev" / "log")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslogd:
-        syslogd.bind(syslog_path)
-        syslogd.settimeout(30)
+    with datagrams.reader(syslog_path) as syslogd:
         set_up(logging.INFO, syslog_path=syslog_path, detached=True)
         log.info("on")
         assert syslogd.recv(MOST_BYTES).endswith(b"level=info msg=on")

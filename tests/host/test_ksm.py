@@ -11,18 +11,15 @@ import pytest
 
 from ccproxy_lib.host.ksm import Ksm, anonymous_pages
 from ccproxy_lib.state.ksm import Settings
+from tests.host import ksm_files
+from tests.host.ksm_files import HOSTS
 
-HOSTS = Settings(0, 100, 20)
 OURS = Settings(1, 5000, 1)
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    root = tmp_path / "ksm"
-    root.mkdir()
-    for name, value in HOSTS._asdict().items():
-        (root / name).write_text(f"{value}\n")
-    return root
+    return ksm_files.make(tmp_path)
 
 
 @pytest.fixture

@@ -6,12 +6,12 @@ import io
 import logging
 import os
 import re
-import socket
 
 import pytest
 
 from ccproxy_lib.host import logs
 from ccproxy_lib.host.syslog import SyslogHandler
+from tests.host import datagrams
 
 log = logging.getLogger(f"{logs.ROOT}.test")
 
@@ -23,9 +23,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def syslogd(path):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslogd:
-        syslogd.bind(path)
-        syslogd.settimeout(30)
+    with datagrams.reader(path) as syslogd:
         yield syslogd
 
 
@@ -91,9 +89,7 @@ def test_syslog_goes_away_and_comes_back(syslogd, set_up, path):
     log.info("refused")
     os.unlink(path)
     log.info("missing")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as again:
-        again.bind(path)
-        again.settimeout(30)
+    with datagrams.reader(path) as again:
         log.info("back")
         assert b"msg=back" in again.recv(1 << 16)
     assert len(stream.getvalue().splitlines()) == 3

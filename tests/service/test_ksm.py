@@ -13,17 +13,13 @@ import pytest
 from ccproxy_lib.host.ksm import Ksm
 from ccproxy_lib.service.ksm import KsmTuner
 from ccproxy_lib.state.ksm import STAGES, Mode, Phase, Settings
-
-HOSTS = Settings(0, 100, 20)
+from tests.host import ksm_files
+from tests.host.ksm_files import HOSTS
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    root = tmp_path / "ksm"
-    root.mkdir()
-    for name, value in HOSTS._asdict().items():
-        (root / name).write_text(f"{value}\n")
-    return root
+    return ksm_files.make(tmp_path)
 
 
 @pytest.fixture

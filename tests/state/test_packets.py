@@ -8,31 +8,7 @@ from hypothesis import strategies as st
 from ccproxy_lib.state.packets import PacketOutput
 from ccproxy_lib.wire import tty
 from ccproxy_lib.wire.frames import Stream
-
-
-class Memory:
-    """An overflow that holds its bytes in memory, and hands out so many at a time."""
-
-    def __init__(self, take_bytes: int) -> None:
-        self._data = bytearray()
-        self._take_bytes = take_bytes
-        self.room_bytes = 1 << 20
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self._data)
-
-    def append(self, data: bytes) -> None:
-        self._data += data
-
-    def take(self, limit_bytes: int) -> bytes:
-        count = min(limit_bytes, self._take_bytes)
-        taken = bytes(self._data[:count])
-        del self._data[:count]
-        return taken
-
-    def close(self) -> None:
-        self._data.clear()
+from tests.state.sent import MIB, Memory
 
 
 def writes(output: PacketOutput) -> list[bytes]:
@@ -86,7 +62,9 @@ def test_what_nobody_wants_is_dropped_and_does_not_end() -> None:
 def test_packets_keep_their_order_and_edges_however_slowly_they_leave(
     steps: list[tuple[Stream, bytes, int]], buffer_bytes: int, take_bytes: int | None
 ) -> None:
-    output = PacketOutput(3, buffer_bytes, (lambda: Memory(take_bytes)) if take_bytes else None)
+    output = PacketOutput(
+        3, buffer_bytes, (lambda: Memory(MIB, take_bytes)) if take_bytes else None
+    )
     expected, sent = [], b""
     for stream, data, taken in steps:
         output.add(stream, memoryview(data))

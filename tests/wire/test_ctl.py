@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from ccproxy_lib.errors import ProtocolError
 from ccproxy_lib.wire import ctl
 from ccproxy_lib.wire.ctl import Code, CtlMessage, CtlParser
+from tests.wire.chunks import CUTS, cut, one_by_one
 
-CUTS = st.lists(st.integers(0, 1 << 16), max_size=12)
 RAW_MESSAGES = st.builds(
     lambda code, payload: struct.pack(">II", code, 8 + len(payload)) + payload,
     st.one_of(st.sampled_from(Code), st.integers(0, 0xFFFFFFFF)),
@@ -25,15 +25,6 @@ STREAMS = st.builds(
     st.lists(RAW_MESSAGES, max_size=5),
     st.one_of(st.binary(max_size=20), st.binary(max_size=20).map(lambda rest: b"\0\0\0\t" + rest)),
 )
-
-
-def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
-    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
-
-
-def one_by_one(data: bytes) -> list[bytes]:
-    return [data[pos : pos + 1] for pos in range(len(data))]
 
 
 def read(chunks: Iterable[bytes], parser: CtlParser | None = None) -> tuple[list[CtlMessage], bool]:

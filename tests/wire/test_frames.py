@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ccproxy_lib.errors import PayloadTooLarge, ProtocolError
 from ccproxy_lib.wire import frames
 from ccproxy_lib.wire.frames import Command, Frame, FrameParser, Notification, Stream, Type
+from tests.wire.chunks import CUTS, cut, one_by_one
 
 LIMIT = 1 << 20
 
@@ -30,11 +31,6 @@ def raw_frame(
     return start + more_header + payload
 
 
-def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
-    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
-
-
 def read(chunks: Iterable[bytes], parser: FrameParser | None = None) -> tuple[list[Frame], bool]:
     """Return the frames that come out, and whether the parser then refused the rest."""
     parser = parser or FrameParser()
@@ -48,11 +44,6 @@ def read(chunks: Iterable[bytes], parser: FrameParser | None = None) -> tuple[li
     return found, False
 
 
-def one_by_one(data: bytes) -> list[bytes]:
-    return [data[pos : pos + 1] for pos in range(len(data))]
-
-
-CUTS = st.lists(st.integers(0, 1 << 16), max_size=12)
 PAYLOADS = st.binary(max_size=40)
 RAW_FRAMES = st.builds(
     raw_frame,

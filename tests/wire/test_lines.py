@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccproxy_lib.wire.lines import LineSplitter
+from tests.wire.chunks import one_by_one
 
 TEXT = st.lists(st.sampled_from([b"a", b"b\xc3\xa9", b"\n", b"\r\n", b"\r", b"\xff", b"\0"])).map(
     b"".join
@@ -18,10 +19,6 @@ TEXT = st.lists(st.sampled_from([b"a", b"b\xc3\xa9", b"\n", b"\r\n", b"\r", b"\x
 def read(chunks: Iterable[bytes], limit: int = 4096) -> list[str]:
     splitter = LineSplitter(limit)
     return [line for chunk in chunks for line in splitter.feed(chunk)]
-
-
-def one_by_one(data: bytes) -> list[bytes]:
-    return [data[pos : pos + 1] for pos in range(len(data))]
 
 
 def test_lines_come_without_their_ends() -> None:

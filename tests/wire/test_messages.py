@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from ccproxy_lib.errors import PayloadError, PayloadTooLarge, ProtocolError
 from ccproxy_lib.wire import messages
 from ccproxy_lib.wire.messages import MessageParser, Request, parse_request
+from tests.wire.chunks import CUTS, cut, one_by_one
 
-CUTS = st.lists(st.integers(0, 1 << 16), max_size=12)
 RAW_MESSAGES = st.binary(max_size=40).map(
     lambda payload: struct.pack(">II", len(payload), 0) + payload
 )
@@ -23,15 +23,6 @@ STREAMS = st.builds(
     st.lists(RAW_MESSAGES, max_size=5),
     st.binary(max_size=20) | st.binary(max_size=20).map(lambda rest: b"\0\0\0\x05\0\0\0" + rest),
 )
-
-
-def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
-    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
-
-
-def one_by_one(data: bytes) -> list[bytes]:
-    return [data[pos : pos + 1] for pos in range(len(data))]
 
 
 def read(chunks: Iterable[bytes], parser: MessageParser | None = None) -> tuple[list[bytes], bool]:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from ccproxy_lib.errors import ProtocolError
 from ccproxy_lib.wire import tty
 from ccproxy_lib.wire.tty import TtyParser
+from tests.wire.chunks import CUTS, cut, one_by_one
 
 Piece = tuple[int, bytes, int]
 
-CUTS = st.lists(st.integers(0, 1 << 16), max_size=12)
 SEQS = st.one_of(st.integers(0, 8), st.integers(0, (1 << 64) - 1))
 MESSAGES = st.tuples(SEQS, st.one_of(st.just(b""), st.binary(max_size=1), st.binary(max_size=50)))
 
@@ -34,15 +34,6 @@ STREAMS = st.builds(
         RAW_MESSAGES.map(lambda message: message[: len(message) // 2]),
     ),
 )
-
-
-def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
-    edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
-
-
-def one_by_one(data: bytes) -> list[bytes]:
-    return [data[pos : pos + 1] for pos in range(len(data))]
 
 
 def read(chunks: Iterable[bytes]) -> tuple[list[Piece], bool]:

@@ -8,15 +8,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ccproxy_lib.wire.frames import Command, Stream, Type
-from tests.e2e.harness import PATIENCE_S, TOP, Client, Refused, wait_until
+from tests.e2e.harness import PATIENCE_S, PROGRAM, TOP, Client, Refused, wait_until
 
-PROGRAM = (sys.executable, "-m", "ccproxy_lib")
 # Closes the standard streams of what it becomes.
 WITHOUT_STREAMS = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
 LEVELS = ("debug", "info", "warn", "error")

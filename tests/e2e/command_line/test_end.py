@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ccproxy_lib.wire.frames import Command
-from tests.e2e.command_line.program import PROGRAM, WITHOUT_STREAMS, assert_answers
-from tests.e2e.harness import PATIENCE_S, TOP, Client, wait_until
+from tests.e2e.command_line.program import WITHOUT_STREAMS, assert_answers
+from tests.e2e.harness import PATIENCE_S, PROGRAM, TOP, Client, wait_until
 
 pytestmark = pytest.mark.heavy
 

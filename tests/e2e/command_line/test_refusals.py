@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.command_line.program import PROGRAM, WITHOUT_STREAMS, refusal, run
+from tests.e2e.command_line.program import WITHOUT_STREAMS, refusal, run
+from tests.e2e.harness import PROGRAM
 
 pytestmark = pytest.mark.heavy
 

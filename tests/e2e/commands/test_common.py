@@ -10,8 +10,8 @@ import pytest
 
 from ccproxy_lib.errors import UsageError
 from ccproxy_lib.front import exec, hyper, shim
-from tests.e2e.commands.tools import PROGRAM, error
-from tests.e2e.harness import PATIENCE_S, TOP
+from tests.e2e.commands.tools import error
+from tests.e2e.harness import PATIENCE_S, PROGRAM, TOP
 
 
 @pytest.mark.parametrize("module", [shim, exec, hyper])

@@ -17,8 +17,8 @@ import pytest
 
 from ccproxy_lib.wire.frames import Command
 from tests.client.scripted import Peer
-from tests.e2e.commands.tools import PROGRAM, pipes
-from tests.e2e.harness import PATIENCE_S, TOP, wait_until
+from tests.e2e.commands.tools import pipes
+from tests.e2e.harness import PATIENCE_S, PROGRAM, TOP, wait_until
 from tests.e2e.terminal import on_terminal
 
 TOKENS = [json.dumps({"io": {"tokens": tokens}}).encode() for tokens in ([], ["a-token"])]

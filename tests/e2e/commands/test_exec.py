@@ -10,8 +10,8 @@ import pytest
 
 from ccproxy_lib.client import Client
 from tests.e2e.commands.shell import answer, interrupt_cat, shell
-from tests.e2e.commands.tools import DATA, PROGRAM, error, pipes
-from tests.e2e.harness import PATIENCE_S, TOP, wait_until
+from tests.e2e.commands.tools import DATA, error, pipes
+from tests.e2e.harness import PATIENCE_S, PROGRAM, TOP, wait_until
 from tests.e2e.terminal import is_raw
 
 

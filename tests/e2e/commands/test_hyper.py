@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from ccproxy_lib.front import hyper
-from tests.e2e.commands.tools import PROGRAM, error, pipes
-from tests.e2e.harness import PATIENCE_S, TOP
+from tests.e2e.commands.tools import error, pipes
+from tests.e2e.harness import PATIENCE_S, PROGRAM, TOP
 from tests.e2e.terminal import on_terminal
 
 

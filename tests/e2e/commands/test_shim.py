@@ -15,8 +15,8 @@ import pytest
 from ccproxy_lib.front.shim import FORWARDED
 from ccproxy_lib.wire import ctl
 from tests.e2e.commands.shell import PROMPT, answer, interrupt_cat, shell
-from tests.e2e.commands.tools import DATA, PROGRAM, Tools, error, pipes
-from tests.e2e.harness import PATIENCE_S, TOP, Refused, container, wait_until
+from tests.e2e.commands.tools import DATA, Tools, error, pipes
+from tests.e2e.harness import PATIENCE_S, PROGRAM, TOP, Refused, container, wait_until
 from tests.e2e.relay import Relay
 from tests.e2e.terminal import is_raw, on_terminal
 

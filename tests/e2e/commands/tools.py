@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import sys
 
-from tests.e2e.harness import PATIENCE_S, TOP, container
+from tests.e2e.harness import PATIENCE_S, PROGRAM, TOP, container
 
-PROGRAM = (sys.executable, "-m", "ccproxy_lib")
 # Every byte, in no order that a text would have, and no multiple of a buffer's size.
 DATA = bytes(range(256)) * 1171
 

@@ -7,11 +7,10 @@ import os
 import re
 import stat
 import subprocess
-import sys
 
 import pytest
 
-from tests.e2e.harness import PATIENCE_S, TOP
+from tests.e2e.harness import PATIENCE_S, PROGRAM, TOP
 from tests.e2e.web import Web, wait_for_profiler
 
 CLONE_NEWNET = 0x40000000
@@ -44,7 +43,7 @@ def test_a_unix_socket_will_do(start_daemon, tmp_path) -> None:
 
 def refusal(*flags: str) -> tuple[int, str]:
     run = subprocess.run(
-        [sys.executable, "-m", "ccproxy_lib", "-ksm", "initial", *flags],
+        [*PROGRAM, "-ksm", "initial", *flags],
         cwd=TOP,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ccproxy_lib.wire.frames import Command
-from tests.e2e.harness import PATIENCE_S, TOP, Client, Refused, wait_until
+from tests.e2e.harness import PATIENCE_S, PROGRAM, TOP, Client, Refused, wait_until
 
 
 @contextlib.contextmanager
 def running(path: Path, *flags: str, **options):
     """Run a daemon with a stderr of the test's own, until it has been told to stop."""
-    program = [sys.executable, "-m", "ccproxy_lib", "-socket-path", str(path), "-ksm", "initial"]
+    program = [*PROGRAM, "-socket-path", str(path), "-ksm", "initial"]
     process = subprocess.Popen(
         [*program, *flags], cwd=TOP, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, **options
     )

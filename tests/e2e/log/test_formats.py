@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import logfmtkv
 import pytest
 
-from tests.e2e.harness import PATIENCE_S, TOP
+from tests.e2e.harness import PATIENCE_S, PROGRAM, TOP
 
 
 @pytest.mark.parametrize("line_format", ["json", "logfmt", "text"])
@@ -28,7 +27,7 @@ def test_the_format_is_as_asked_for(start_daemon, line_format):
 
 def test_an_unknown_format_is_refused():
     result = subprocess.run(
-        [sys.executable, "-m", "ccproxy_lib", "-log-format", "xml"],
+        [*PROGRAM, "-log-format", "xml"],
         cwd=TOP,
         check=False,
         capture_output=True,
