@@ -16,12 +16,12 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from ccproxy_lib.client.address import DEFAULT_PATH, path_of
-from ccproxy_lib.client.deadline import Deadline
+from ccproxy_lib.client.deadline import Deadline, held
 from ccproxy_lib.client.decoding import decode
 from ccproxy_lib.errors import ProtocolError, ProxyError, ProxyLost, ProxyTimeout
 from ccproxy_lib.wire import frames
@@ -154,7 +154,7 @@ class Connection:
         ``on_answer`` is called in the thread that reads the answer.
         """
         call = Call(command, on_answer)
-        with self._send_turn(deadline):
+        with held(self._sending, deadline, _not_taken):
             self._calls.append(call)
             try:
                 self._send(frames.encode(Type.COMMAND, command, payload), deadline)
@@ -168,7 +168,7 @@ class Connection:
     ) -> None:
         """Send a frame that is not answered; if this raises, it was not sent as a whole."""
         deadline = deadline or Deadline(None)
-        with self._send_turn(deadline):
+        with held(self._sending, deadline, _not_taken):
             self._send(frames.encode(type, opcode, payload), deadline)
 
     def deadline(self, timeout_s: float | None) -> Deadline:
@@ -250,16 +250,6 @@ class Connection:
         self._turn.notify_all()
 
     # ---- sending
-
-    @contextmanager
-    def _send_turn(self, deadline: Deadline) -> Iterator[None]:
-        while not self._sending.acquire(timeout=deadline.left_s()):
-            if deadline.passed():
-                raise _not_taken(deadline)
-        try:
-            yield
-        finally:
-            self._sending.release()
 
     def _send(self, frame: bytes, deadline: Deadline) -> None:
         if self._lost:

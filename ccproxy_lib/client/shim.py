@@ -7,14 +7,14 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
 from ccproxy_lib.client.address import DEFAULT_PATH
 from ccproxy_lib.client.connection import DEFAULT_TIMEOUT_S, Attend, Call, Connection
-from ccproxy_lib.client.deadline import Deadline
+from ccproxy_lib.client.deadline import Deadline, held
 from ccproxy_lib.client.secret import hidden
 from ccproxy_lib.client.streams import OutputReader, Pile, StdinWriter
 from ccproxy_lib.errors import ProxyError, ProxyLost, ProxyTimeout
@@ -301,7 +301,7 @@ class Shim:
                 self._restore(connection, error, deadline)
 
     def _restore(self, lost: Connection, loss: ProxyLost, deadline: Deadline) -> None:
-        with self._restore_turn(deadline):
+        with held(self._restoring, deadline, _not_back):
             if self._connection is not lost:
                 return  # somebody else has done it
             if self._closed or not self._reconnect_s:
@@ -332,16 +332,6 @@ class Shim:
             members = _resize(*self._size)
             with suppress(ProxyLost):  # who comes next notices that, and sends it anew
                 self._connection.begin(Command.SIGNAL, _json(members), Deadline(None))
-
-    @contextmanager
-    def _restore_turn(self, deadline: Deadline) -> Iterator[None]:
-        while not self._restoring.acquire(timeout=deadline.left_s()):
-            if deadline.passed():
-                raise _not_back(deadline)
-        try:
-            yield
-        finally:
-            self._restoring.release()
 
     def _try_again(self, loss: ProxyLost, deadline: Deadline) -> Connection:
         while True:

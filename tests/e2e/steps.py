@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import threading
+from contextlib import contextmanager
 
 from ccproxy_lib.wire.ctl import Code
 from tests.e2e.harness import Client, ScriptedVm, container
@@ -56,3 +57,16 @@ def flood(vm, stdio, size, block=1 << 16):
     for _ in range(size // block):
         vm.output(stdio, data)
     return data * (size // block)
+
+
+@contextmanager
+def running(daemon, runtime, vm, vm_id: str):
+    """A process with stream number 1 in a scripted VM, and its shim."""
+    (token,) = runtime.attach(vm_id, 1)
+    with daemon.shim(token) as shim, daemon.client() as starter:
+        starter.attach(vm_id)
+        starting = threading.Thread(target=vm.ack)
+        starting.start()
+        starter.hyper("newcontainer", container("box", "cat"), token)
+        starting.join()
+        yield shim

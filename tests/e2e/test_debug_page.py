@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import threading
-from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.harness import Daemon, container, wait_until
+from tests.e2e.harness import Daemon, wait_until
+from tests.e2e.steps import running
 from tests.e2e.web import over_tcp
 
 pytestmark = pytest.mark.system
@@ -112,19 +112,6 @@ class Page:
 
     def complaints(self) -> list[str]:
         return [each["message"] for each in self.browser.get_log("browser")]
-
-
-@contextmanager
-def running(daemon, runtime, vm, vm_id: str):
-    """A process with stream number 1 in a scripted VM, and its shim."""
-    (token,) = runtime.attach(vm_id, 1)
-    with daemon.shim(token) as shim, daemon.client() as starter:
-        starter.attach(vm_id)
-        starting = threading.Thread(target=vm.ack)
-        starting.start()
-        starter.hyper("newcontainer", container("web", "cat"), token)
-        starting.join()
-        yield shim
 
 
 def test_it_shows_the_vm_and_its_rate_moves(page, registered, daemon, vm_id) -> None:

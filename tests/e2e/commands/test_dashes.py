@@ -9,8 +9,8 @@ import pytest
 
 from ccproxy_lib.front import exec
 from ccproxy_lib.wire.frames import Command
-from tests.e2e.commands.tools import PROGRAM, Tools, pipes
-from tests.e2e.harness import TOP, container, wait_until
+from tests.e2e.commands.tools import Tools, pipes
+from tests.e2e.harness import PROGRAM, TOP, container, wait_until
 
 ID = "-x"
 

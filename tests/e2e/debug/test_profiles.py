@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from tests.e2e.harness import container
+from tests.e2e.steps import running
 from tests.e2e.web import wait_for_profiler
 
 
@@ -35,7 +35,6 @@ def test_memory_counts_our_objects(web, registered) -> None:
 
 def test_a_profile_shows_what_the_daemon_does(web, registered, daemon, vm_id) -> None:
     vm, runtime = registered
-    (token,) = runtime.attach(vm_id, 1)
     done = threading.Event()
     found = []
 
@@ -43,12 +42,7 @@ def test_a_profile_shows_what_the_daemon_does(web, registered, daemon, vm_id) ->
         found.append(web.get("/debug/profile?seconds=1"))
         done.set()
 
-    with daemon.shim(token) as shim, daemon.client() as starter:
-        starter.attach(vm_id)
-        starting = threading.Thread(target=vm.ack)
-        starting.start()
-        starter.hyper("newcontainer", container("p", "cat"), token)
-        starting.join()
+    with running(daemon, runtime, vm, vm_id) as shim:
         profiling = threading.Thread(target=profile)
         profiling.start()
         wait_for_profiler(web)
