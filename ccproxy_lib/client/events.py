@@ -60,8 +60,9 @@ class ProcessEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class ShimConnected(Event):
-    """A shim holds the session of process ``stdio``, 0 if that is not started yet."""
+    """A shim holds a session; ``container`` is "", ``stdio`` 0 if its process is not started."""
 
+    container: str = ""
     stdio: int = 0
 
 
