@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_BROKEN_PIPE = 128 + signal.SIGPIPE
+# What can be wrong with a file, or a terminal, that the output goes to.
+UNWRITABLE = frozenset({errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC})
 
 # Subcommands whose module is run with the standard library as it is.
 UNPATCHED = {
@@ -45,12 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("ccproxy_lib"):
             raise
-        print(
-            f"cc-proxy: the Python package {error.name} is missing:"
-            " run 'make demo' in the checkout, or pip install .",
-            file=sys.stderr,
+        _complain(
+            f"the Python package {error.name} is missing:"
+            " run 'make demo' in the checkout, or pip install ."
         )
         return EXIT_FAILURE
+    except OSError as error:  # where the output is not buffered
+        if error.errno not in UNWRITABLE or error.filename is not None:
+            raise
+        return _give_up(error)
     finally:
         _drop_what_nobody_takes()
 
@@ -68,9 +75,13 @@ def _flush() -> int:
     except BrokenPipeError:
         raise
     except OSError as error:
-        print(f"cc-proxy: the output cannot be written: {error.strerror}", file=sys.stderr)
-        return EXIT_FAILURE
+        return _give_up(error)
     return 0
+
+
+def _give_up(error: OSError) -> int:
+    _complain(f"the output cannot be written: {error.strerror}")
+    return EXIT_FAILURE
 
 
 def _drop_what_nobody_takes() -> None:
@@ -123,15 +134,20 @@ def _run(module: str, arguments: list[str]) -> int:
     try:
         return int(import_module(module).main(arguments))
     except UsageError as error:
-        _complain(error)
+        _complain_of(error)
         return EXIT_USAGE
     except (ProxyError, StartError) as error:
-        _complain(error)
+        _complain_of(error)
         return EXIT_FAILURE
 
 
-def _complain(error: Exception) -> None:
+def _complain_of(error: Exception) -> None:
     """Print an error as one line: a VM's agent may have had a say in it."""
     from ccproxy_lib.front.views.safe import plain
 
-    print(f"cc-proxy: {plain(error)}", file=sys.stderr)
+    _complain(plain(error))
+
+
+def _complain(text: str) -> None:
+    with suppress(OSError):  # the exit status says it, too
+        print(f"cc-proxy: {text}", file=sys.stderr)

@@ -157,11 +157,9 @@ class _Command:
     def _say(self, text: str) -> None:
         if self._debug:
             # In raw mode a line feed does not go back to the left.
-            print(
-                f"cc-proxy: shim: {plain(text)}",
-                end="\r\n" if self._modes else "\n",
-                file=sys.stderr,
-            )
+            end = "\r\n" if self._modes else "\n"
+            with suppress(OSError):  # the process is worth more than what we say
+                print(f"cc-proxy: shim: {plain(text)}", end=end, file=sys.stderr)
 
     def _kill(self) -> None:
         """Do in the shim's place what it cannot: it was killed, and its process must be."""

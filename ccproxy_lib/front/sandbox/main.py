@@ -64,6 +64,8 @@ def main(argv: list[str]) -> int:
     except (DocoptExit, UsageError) as error:
         print(error, file=sys.stderr)
         return USAGE_STATUS
+    except SystemExit:  # docopt has printed the help
+        return 0
     logging.basicConfig(
         format="%(message)s", level=logging.ERROR if options.quiet else logging.INFO
     )
