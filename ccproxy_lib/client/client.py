@@ -178,8 +178,8 @@ class Client(Connection):
     ) -> threading.Thread:
         """Subscribe, and call ``callback`` with each event in a thread of its own.
 
-        The last one is a ProxyGone, unless the client is closed.  Returns the
-        thread, which is running.
+        The last one is a ProxyGone, unless the client is closed.  What it raises
+        ends the thread.  Returns the thread, which is running.
         """
 
         def follow() -> None:

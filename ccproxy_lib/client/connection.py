@@ -12,12 +12,13 @@ here.  Where it has patched sockets alone, a connection is for one greenlet.
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from ccproxy_lib.client.address import DEFAULT_PATH, path_of
@@ -101,7 +102,9 @@ class Connection:
         self._sending = threading.Lock()
         self._parser = FrameParser(MAX_PAYLOAD_BYTES)
         self._calls: deque[Call] = deque()
+        self._frames: deque[Frame] = deque()
         self._reading_thread = 0
+        self._pid = os.getpid()
         self._lost = ""
         self.closed = False
         # One for each direction, as a timeout belongs to the object.
@@ -119,14 +122,27 @@ class Connection:
         return self._reader.fileno()
 
     def close(self) -> None:
-        """Close the connection; whoever waits for something on it gets ProxyLost."""
+        """Close the connection; whoever waits for something on it gets ProxyLost.
+
+        In a child process after a fork this closes the child's descriptors alone.
+        """
         with self._turn:
             self.closed = True
             self._lose("the connection is closed")
-        with suppress(OSError):  # it may be over already
-            self._reader.shutdown(socket.SHUT_RDWR)
-        self._reader.close()
-        self._writer.close()
+            forked = os.getpid() != self._pid
+            if not forked:
+                with suppress(OSError):  # it may be over already
+                    self._reader.shutdown(socket.SHUT_RDWR)
+            # Poll would go on with the next descriptor of the same number.
+            if forked or not self._reading_thread:
+                self._reader.close()
+        self._close_writer()
+
+    def _close_writer(self) -> None:
+        """Close our way out unless a thread sends, which then does this behind that."""
+        if self._sending.acquire(blocking=False):
+            self._writer.close()
+            self._sending.release()
 
     # ---- commands
 
@@ -154,7 +170,7 @@ class Connection:
         ``on_answer`` is called in the thread that reads the answer.
         """
         call = Call(command, on_answer)
-        with held(self._sending, deadline, _not_taken):
+        with self._send_turn(deadline):
             self._calls.append(call)
             try:
                 self._send(frames.encode(Type.COMMAND, command, payload), deadline)
@@ -168,7 +184,7 @@ class Connection:
     ) -> None:
         """Send a frame that is not answered; if this raises, it was not sent as a whole."""
         deadline = deadline or Deadline(None)
-        with held(self._sending, deadline, _not_taken):
+        with self._send_turn(deadline):
             self._send(frames.encode(type, opcode, payload), deadline)
 
     def deadline(self, timeout_s: float | None) -> Deadline:
@@ -189,6 +205,7 @@ class Connection:
                 " use Signals, or patch threads as well"
             )
         with self._turn:
+            self._deliver()
             while not (result := done()):
                 if self._lost:
                     raise ProxyLost(self._lost)
@@ -198,6 +215,7 @@ class Connection:
                     self._turn.wait(deadline.left_s())
                 else:
                     self._read(deadline.left_s())
+                self._deliver()
             return result
 
     def read_at_hand(self) -> None:
@@ -205,6 +223,7 @@ class Connection:
         with self._turn:
             if not self._lost and not self._reading_thread:
                 self._read(0.0)
+            self._deliver()
             if self._lost:
                 raise ProxyLost(self._lost)
 
@@ -220,18 +239,26 @@ class Connection:
         finally:
             self._turn.acquire()
             self._reading_thread = 0
+            if self.closed:
+                self._reader.close()
             self._turn.notify_all()
         try:
-            for frame in self._parser.feed(data):
-                self._dispatch(frame._replace(payload=bytes(frame.payload)))
+            self._frames.extend(map(_with_bytes, self._parser.feed(data)))
         except ProtocolError as error:
             self._lose(f"the proxy sent what is no frame: {error}")
-        except ProxyError as error:
-            self._lose(str(error))
         if end:
             if (rest := self._parser.abandon()) and rest.type == Type.STREAM:
-                self._take(rest)
+                self._frames.append(rest)
             self._lose(end)
+
+    def _deliver(self) -> None:
+        """Hand out what was read; what a callback raises leaves the rest to who comes next."""
+        try:
+            while self._frames:
+                self._dispatch(self._frames.popleft())
+        except ProxyError as error:
+            self._frames.clear()
+            self._lose(str(error))
 
     def _dispatch(self, frame: Frame) -> None:
         if frame.type != Type.RESPONSE:
@@ -250,6 +277,15 @@ class Connection:
         self._turn.notify_all()
 
     # ---- sending
+
+    @contextmanager
+    def _send_turn(self, deadline: Deadline) -> Iterator[None]:
+        try:
+            with held(self._sending, deadline, _not_taken):
+                yield
+        finally:
+            if self.closed:
+                self._close_writer()
 
     def _send(self, frame: bytes, deadline: Deadline) -> None:
         if self._lost:
@@ -303,6 +339,10 @@ def _connect(path: str, deadline: Deadline, attend: Attend | None) -> socket.soc
             attend(None, QUEUE_RETRY_S)
         else:
             time.sleep(QUEUE_RETRY_S)
+
+
+def _with_bytes(frame: Frame) -> Frame:
+    return frame._replace(payload=bytes(frame.payload))
 
 
 def _receive(source: socket.socket, patience_s: float) -> tuple[bytes, str]:

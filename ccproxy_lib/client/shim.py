@@ -56,7 +56,8 @@ class Shim:
     ``timeout_s`` is for calls that are not told otherwise, in seconds.  ``attend``
     waits as for any Connection, also between attempts to connect.  ``sink``, if
     given, gets all output, as its stream's opcode and bytes in their order, instead
-    of the two files; it must not call the shim.  ``tell`` gets a text when the connection
+    of the two files; it must not call the shim, and what it raises passes through
+    what was waited for.  ``tell`` gets a text when the connection
     is lost and when there is another one.  Raises
     ProxyLost if the proxy is not there, ProxyError if it does not know the token
     or another shim holds that.  It is a context manager that closes itself.
@@ -310,11 +311,11 @@ class Shim:
                 self._away = True
                 self._tell(f"{loss}; connecting again")
                 self._be_patient(loss)
+            lost.close()  # all of it: the proxy may have closed one direction alone
             self._connection = self._try_again(loss, deadline)
             self._end_if_closed(loss)
             self._away = False
             self._settled = Deadline(SETTLED_S)
-            lost.close()
             self._tell("connected again")
         self._resend_size()
 
