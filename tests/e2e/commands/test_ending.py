@@ -221,10 +221,21 @@ def fill(pipe: IO[bytes]) -> bool:
         return True
 
 
-def test_a_signal_ends_hyper(hanging):
+@pytest.mark.heavy
+@pytest.mark.parametrize(
+    ("arguments", "command", "status"),
+    [
+        (("hyper", "vm", "ping"), Command.ATTACH_VM, -signal.SIGINT),
+        (("status",), Command.STATUS, -signal.SIGINT),
+        (("log-level", "info"), Command.LOG_CONTROL, -signal.SIGINT),
+        (("events",), Command.SUBSCRIBE, 0),
+    ],
+    ids=lambda each: each[0] if isinstance(each, tuple) else "",
+)
+def test_a_signal_ends_those_who_ask(hanging, arguments, command, status):
     proxy = hanging()
-    with started("hyper", "--socket-path", proxy.path, "vm", "ping") as running:
-        proxy.accept().command(Command.ATTACH_VM)
+    with started(*arguments, "--socket-path", proxy.path) as running:
+        proxy.accept().command(command)
         running.send_signal(signal.SIGINT)
         assert said_at_its_end(running) == b""
-        assert running.returncode == -signal.SIGINT
+        assert running.returncode == status
