@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import gevent
 import gevent.socket
+from gevent.lock import BoundedSemaphore
 from gevent.pool import Pool
 from gevent.pywsgi import Input, LoggingLogAdapter, WSGIHandler, WSGIServer
 
@@ -16,6 +17,7 @@ from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.accepting import AcceptingServer
 from ccproxy_lib.service.debug.routes import Application
 from ccproxy_lib.service.proxy import Proxy
+from ccproxy_lib.service.turns import give_way
 
 MAX_CONNECTIONS = 32
 # The longest profile, and some time to send it.
@@ -72,6 +74,10 @@ class _Server(AcceptingServer, WSGIServer):
     # Until a request is whole; idle connections are closed by it, too.
     request_timeout_s = 0.0
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.turn = BoundedSemaphore()
+
     def do_read(self) -> Any:
         accepted = super().do_read()
         if accepted is None:
@@ -106,9 +112,19 @@ class _Handler(WSGIHandler):
         self._reading.close()
         responding = gevent.Timeout.start_new(RESPONSE_TIMEOUT_S)
         try:
+            self._wait_for_a_turn()
             super().handle_one_response()
         finally:
             responding.close()
+
+    def _wait_for_a_turn(self) -> None:
+        """Let the proxying have its turn between any two answers.
+
+        Whoever sends requests without reading answers would keep the hub for as
+        long as there are any, and several such clients would do so together.
+        """
+        with self.server.turn:
+            give_way()
 
     def get_environ(self) -> dict[str, Any]:
         """Return the request; its body, which no route wants, is not read."""
