@@ -47,6 +47,11 @@ def parse_level(text: str) -> int:
         ) from None
 
 
+def name_of(level: int) -> str:
+    """Return the name of a level, of several the one that LogControl takes."""
+    return next(name for name, each in LEVELS.items() if each >= level)
+
+
 def parse_format(text: str | None) -> str | None:
     """Return the format of a name, in any case; UsageError if there is none."""
     if text is None or text.lower() in FORMATS:
@@ -77,7 +82,7 @@ def set_level_for(id: str, level: int | str | None) -> None:
 
 def level_name() -> str:
     """Return the level of the whole log, as ``-log`` takes it."""
-    return next(name for name, level in LEVELS.items() if level >= _levels.base)
+    return name_of(_levels.base)
 
 
 def wants(level: int, *ids: str) -> bool:

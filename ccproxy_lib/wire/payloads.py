@@ -6,6 +6,8 @@ from ccproxy_lib.errors import CommandError, PayloadError
 from ccproxy_lib.wire import json
 
 LOG_LEVELS = ("debug", "info", "warn", "error")
+# A daemon may be told to log no entry at all.
+CONTROL_LEVELS = (*LOG_LEVELS, "fatal", "panic")
 # What takes back a level that was set for one container.
 DEFAULT_LEVEL = "default"
 LOG_SOURCES = ("shim", "runtime")
@@ -173,7 +175,7 @@ def parse_log_control(payload: bytes | memoryview) -> LogControl:
     """Parse LogControl's payload."""
     fields = json.parse_object(payload)
     request = LogControl(_text(fields, "level"), _text(fields, "containerId", ""))
-    names = (*LOG_LEVELS, DEFAULT_LEVEL) if request.container_id else LOG_LEVELS
+    names = (*CONTROL_LEVELS, DEFAULT_LEVEL) if request.container_id else CONTROL_LEVELS
     if request.level not in names:
         raise PayloadError(f"unknown log level '{request.level}': use one of {', '.join(names)}")
     return request

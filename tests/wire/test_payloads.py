@@ -350,6 +350,7 @@ def test_a_window_change_becomes_a_winsize() -> None:
 def test_log_control_for_all_and_for_one() -> None:
     assert payloads.parse_log_control(b'{"Level":"debug"}') == ("debug", "")
     assert payloads.parse_log_control(b'{"level":"default","containerId":"c"}') == ("default", "c")
+    assert payloads.parse_log_control(b'{"level":"fatal"}') == ("fatal", "")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from ccproxy_lib.client import Client
 from ccproxy_lib.errors import UsageError
 from ccproxy_lib.front.arguments import parse
 from ccproxy_lib.front.views.asking import plain_errors
-from ccproxy_lib.host.logs import parse_level
+from ccproxy_lib.host.logs import name_of, parse_level
 
 DEFAULT = "default"
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     level, container = options["LEVEL"].lower(), options["--container"]
     if level != DEFAULT:
-        parse_level(level)
+        level = name_of(parse_level(level))
     elif container is None:
         raise UsageError("the level 'default' is for --container ID only: name a level")
     with plain_errors(), Client(options["--socket-path"]) as client:
