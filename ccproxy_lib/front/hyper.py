@@ -72,7 +72,7 @@ def _one_line(answer: bytes) -> str:
     if not answer:
         return "null"
     try:
-        return json.dumps(json.loads(answer))
+        return json.dumps(json.loads(answer), allow_nan=False)
     except (ValueError, RecursionError):
         return json.dumps(answer.decode("utf-8", "backslashreplace"))
 
