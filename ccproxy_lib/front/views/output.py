@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterable
@@ -11,6 +12,8 @@ from rich.text import Text
 
 from ccproxy_lib.front.views.picture import Frame
 
+# Values of $TERM whose terminals know no escape sequences.
+UNABLE = ("dumb", "unknown", "", None)
 # The prompt that follows needs a line.
 _PROMPT_LINES = 1
 
@@ -23,6 +26,11 @@ def prepare() -> bool:
     return terminal
 
 
+def unable() -> bool:
+    """Return whether the terminal can show nothing but plain text."""
+    return os.environ.get("TERM") in UNABLE
+
+
 def frame(everything: bool, hint: str) -> Frame:
     """Return what the output has room for."""
     if not sys.stdout.isatty():
@@ -33,7 +41,7 @@ def frame(everything: bool, hint: str) -> Frame:
 
 def write(lines: Iterable[Text]) -> None:
     """Write the lines to the standard output."""
-    if not sys.stdout.isatty():
+    if not sys.stdout.isatty() or unable():
         sys.stdout.writelines(f"{line.plain}\n" for line in lines)
         return
     console = Console(highlight=False)

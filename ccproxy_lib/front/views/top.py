@@ -21,7 +21,6 @@ answer, 2 for wrong arguments.
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Sequence
@@ -42,7 +41,6 @@ from ccproxy_lib.front.views.screen import Screen
 
 SHORTEST_S = 0.1
 LONGEST_S = 3600.0
-UNABLE = ("dumb", "unknown", None)
 QUIT = frozenset(b"qQ")
 _FOOTER_LINES = 1
 # How late an answer may be before that is told.
@@ -56,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     interval_s = _interval(options["--interval"])
     terminal = output.prepare()
-    if not options["--once"] and (not terminal or os.environ.get("TERM") in UNABLE):
+    if not options["--once"] and (not terminal or output.unable()):
         raise UsageError("top needs a terminal to draw on: use top --once, or status")
     with plain_errors(), Client(options["--socket-path"]) as client:
         if options["--once"]:
