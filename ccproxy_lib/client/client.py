@@ -153,7 +153,8 @@ class Client(Connection):
     ) -> None:
         """Set the daemon's log level, or raise it for one VM or container alone.
 
-        For one of these ``level`` may be "default", which takes that back.
+        ``level`` is debug, info, warn, error, fatal or panic; for a VM or container it
+        may also be "default", which takes that back.
         """
         self._ask(Command.LOG_CONTROL, {"level": level, "containerId": container_id}, timeout_s)
 
