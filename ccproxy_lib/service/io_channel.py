@@ -97,8 +97,18 @@ class IoChannel:
         For a client that has gone it does not: until it is let go of, no other can
         claim its session.  What it had sent before that is no more than a socket holds.
         """
-        if len(target.buffer) >= self._buffer_bytes and not target.eof:
+        if target.size_bytes >= self._buffer_bytes and not target.eof:
             self._wait_for_process(target, client)
+        self._queue(target, data)
+
+    def take(self, target: Input, data: memoryview) -> bool:
+        """Queue stdin for a process; False, and nothing is done, if its buffer is full."""
+        if target.size_bytes >= self._buffer_bytes:
+            return False
+        self._queue(target, data)
+        return True
+
+    def _queue(self, target: Input, data: bytes | memoryview) -> None:
         self._input.push(target, data)
         if not self._flushing:
             self._flush_soon()
@@ -108,7 +118,7 @@ class IoChannel:
         has_room = Event()
 
         def look() -> None:
-            if len(target.buffer) * 2 <= self._buffer_bytes or target.eof:
+            if target.size_bytes * 2 <= self._buffer_bytes or target.eof:
                 has_room.set()
 
         target.on_taken = look

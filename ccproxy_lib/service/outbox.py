@@ -92,7 +92,7 @@ class Outbox:
         if self._writer is not None or self.broken:
             output.keep_unsent()
             return
-        sent = 0 if output.queue else self._try_send(output.batch())
+        sent = 0 if output.queue.size_bytes else self._try_send(output.batch())
         if sent and sent == output.batch_bytes:
             output.batch_sent()
             return

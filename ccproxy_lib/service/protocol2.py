@@ -29,6 +29,7 @@ class Protocol2:
         self._commands = 0
         self._entries: LogEntries | None = None
         self._parser = FrameParser(client.proxy.limits.max_payload_bytes)
+        client.stream.shortcut = self._pass_on
 
     @property
     def completed(self) -> int:
@@ -37,10 +38,6 @@ class Protocol2:
 
     def feed(self, data: bytes) -> bool:
         """Handle the frames that ``data`` completes; whether it ends in the middle of one."""
-        sole = self._parser.sole_stdin(data)
-        if sole is not None and self.client.shim is not None:
-            self.client.shim.stdin(sole)
-            return False
         stdin: list[bytes | memoryview] = []
         try:
             for frame in self._parser.feed(data):
@@ -61,6 +58,12 @@ class Protocol2:
                 answer_error(self.client, error.opcode, str(error))
             raise
         return self._parser.midway
+
+    def _pass_on(self, data: bytes) -> bool:
+        """Pass on what is nothing but a frame of stdin, unless that needs waiting."""
+        stdin = self._parser.sole_stdin(data)
+        shim = self.client.shim
+        return stdin is not None and shim is not None and shim.pass_on(stdin)
 
     def _stdin(self, pieces: list[bytes | memoryview]) -> None:
         if self.client.shim is None:

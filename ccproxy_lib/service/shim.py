@@ -45,6 +45,14 @@ class Shim:
             self._wait_for_early_room()
             self._keep(bytes(data))
 
+    def pass_on(self, data: memoryview) -> bool:
+        """Pass stdin on if the process runs and nothing has to wait; False if it has to."""
+        session = self.session
+        target = session.input
+        if target is None or session.early is not None or session.state not in WITH_PROCESS:
+            return False
+        return self._link.io.take(target, data)
+
     def signal(self, signal: Signal, answer: Callable[[str], None]) -> None:
         """Deliver a signal, then call ``answer`` with "" or the reason why it failed.
 

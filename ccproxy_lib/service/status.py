@@ -140,7 +140,7 @@ def _traffic(traffic: Traffic) -> Report:
 
 def _input_waiting(session: Session) -> int:
     early = session.early.stdin_bytes if session.early else 0
-    return early + (len(session.input.buffer) if session.input else 0)
+    return early + (session.input.size_bytes if session.input else 0)
 
 
 def _age(since_s: float) -> float:

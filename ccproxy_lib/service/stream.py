@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gevent
@@ -31,17 +31,23 @@ class Stream:
 
     Takes over the descriptor of ``connected``.  All methods raise OSError as
     sockets do.  It must not be closed while somebody waits.
+
+    ``shortcut``, if any, is asked in the hub what to do with what the reader of
+    :meth:`receive` waits for: it returns True if it has seen to it, and then the
+    reader is not woken.  It must not wait.
     """
 
     __slots__ = (
         "_drained",
         "_hub",
+        "_limit",
         "_readable",
         "_reader",
         "_recv",
         "_watching",
         "_writable",
         "plain",
+        "shortcut",
     )
 
     def __init__(self, connected: socket.socket) -> None:
@@ -54,6 +60,8 @@ class Stream:
         self._reader: Any = None
         self._writable: Any = None
         self._drained = True
+        self._limit = 0
+        self.shortcut: Callable[[bytes], bool] | None = None
 
     def fileno(self) -> int:
         """Return the descriptor, -1 when closed."""
@@ -61,14 +69,15 @@ class Stream:
 
     def receive(self, limit: int) -> bytes:
         """Wait for data and return it; empty at the end of the stream."""
+        self._limit = limit
         while True:
-            if self._drained:
-                self._wait_readable()
-            try:
-                data = self._recv(limit)
-            except BlockingIOError:
-                self._drained = True
-                continue
+            data = self._wait_readable() if self._drained else None
+            if data is None:
+                try:
+                    data = self._recv(limit)
+                except BlockingIOError:
+                    self._drained = True
+                    continue
             # A short read has emptied the socket, so the next one begins with waiting.
             self._drained = len(data) < limit
             return data
@@ -138,8 +147,8 @@ class Stream:
         self._watching = False
         self.plain.close()
 
-    def _wait_readable(self) -> None:
-        """Wait for data.
+    def _wait_readable(self) -> bytes | None:
+        """Wait for data; return it if it has been received already.
 
         The watcher goes on when the wait is over, as the next one seldom is far:
         to start and stop it each time costs more than all the rest of waiting.
@@ -151,17 +160,36 @@ class Stream:
             self._watching = True
         self._reader = getcurrent()
         try:
-            self._hub.switch()
+            data: bytes | None = self._hub.switch()
         finally:
             self._reader = None
+        return data
 
     def _on_readable(self) -> None:
         """Wake the reader, or watch no more if it is busy elsewhere; runs in the hub."""
-        if self._reader is not None:
-            self._reader.switch()
-        else:
+        if self._reader is None:
             self._readable.stop()
             self._watching = False
+        elif self.shortcut is None:
+            self._reader.switch(None)
+        else:
+            self._receive_for(self._reader, self.shortcut)
+
+    def _receive_for(self, reader: Any, shortcut: Callable[[bytes], bool]) -> None:
+        """Receive in the place of the reader, and wake it only if it has to see to that.
+
+        Two switches between greenlets cost as much as all that we do with a small message.
+        """
+        try:
+            data = self._recv(self._limit)
+            taken = shortcut(data)
+        except BlockingIOError:
+            return
+        except Exception as error:
+            reader.throw(error)  # whatever it is, it ends this connection and no other
+            return
+        if not taken:
+            reader.switch(data)
 
     def _wait(self, watcher: Any) -> None:
         if watcher is None:

@@ -12,24 +12,82 @@ from collections.abc import Callable
 
 from ccproxy_lib.wire import tty
 
+# Data is collected in pieces of about this size, so that none is ever moved to make room.
+CHUNK_BYTES = 65536
+
+_NO_CHUNKS: deque[memoryview] = deque()
+
 
 class Input:
     """What one session's process has yet to read, then perhaps its end of file.
 
-    ``on_taken`` is called whenever some of it has left.  ``messages`` and
-    ``payload_bytes`` are how much its shim has sent so far.
+    ``size_bytes`` is how much that is.  ``on_taken`` is called whenever some of
+    it has left.  ``messages`` and ``payload_bytes`` are how much its shim has
+    sent so far.
     """
 
-    __slots__ = ("buffer", "eof", "messages", "on_taken", "payload_bytes", "queued", "seq")
+    __slots__ = (
+        "_chunks",
+        "_tail",
+        "eof",
+        "messages",
+        "on_taken",
+        "payload_bytes",
+        "queued",
+        "seq",
+        "size_bytes",
+    )
 
     def __init__(self, seq: int) -> None:
         self.seq = seq
-        self.buffer = bytearray()
+        # What is in front of the tail; an empty deque of its own would take 600 bytes.
+        self._chunks: deque[memoryview] = _NO_CHUNKS
+        self._tail = bytearray()
+        self.size_bytes = 0
         self.eof = False
         self.messages = 0
         self.payload_bytes = 0
         self.queued = False
         self.on_taken: Callable[[], None] | None = None
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Add what the shim has sent."""
+        if len(self._tail) >= CHUNK_BYTES:
+            self._close_tail()
+        self._tail += data
+        size = len(data)
+        self.size_bytes += size
+        self.messages += 1
+        self.payload_bytes += size
+
+    def take(self, limit_bytes: int) -> bytearray | memoryview:
+        """Remove and return the first bytes, at most ``limit_bytes`` of them."""
+        if not self._chunks:
+            if len(self._tail) <= limit_bytes:
+                data, self._tail = self._tail, bytearray()
+                self.size_bytes = 0
+                return data
+            self._close_tail()
+        head = self._chunks[0]
+        if len(head) <= limit_bytes:
+            self._chunks.popleft()
+        else:
+            self._chunks[0] = head[limit_bytes:]
+            head = head[:limit_bytes]
+        self.size_bytes -= len(head)
+        return head
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._chunks = _NO_CHUNKS
+        self._tail = bytearray()
+        self.size_bytes = 0
+
+    def _close_tail(self) -> None:
+        if self._chunks is _NO_CHUNKS:
+            self._chunks = deque()
+        self._chunks.append(memoryview(self._tail))
+        self._tail = bytearray()
 
 
 class InputQueue:
@@ -46,9 +104,7 @@ class InputQueue:
     def push(self, target: Input, data: bytes | memoryview) -> None:
         """Append stdin of one session; neighbouring pieces may travel as one message."""
         if data and not target.eof:
-            target.buffer += data
-            target.messages += 1
-            target.payload_bytes += len(data)
+            target.append(data)
             self._take_turn(target)
 
     def push_eof(self, target: Input) -> None:
@@ -59,7 +115,7 @@ class InputQueue:
 
     def drop(self, target: Input) -> None:
         """Forget a session whose process is over."""
-        target.buffer.clear()
+        target.clear()
         target.eof = True
         if target.queued:
             self._turns.remove(target)
@@ -82,15 +138,13 @@ class InputQueue:
         return write
 
     def _message(self, target: Input, room: int) -> bytes:
-        with memoryview(target.buffer)[:room] as data:
-            message = tty.encode(target.seq, data)
-        del target.buffer[:room]
+        data = target.take(room)
         target.queued = False
-        if target.buffer or (target.eof and len(message) > tty.HEADER_BYTES):
+        if target.size_bytes or (target.eof and data):
             self._take_turn(target)
         if target.on_taken:
             target.on_taken()
-        return message
+        return tty.encode(target.seq, data)
 
     def _take_turn(self, target: Input) -> None:
         if not target.queued:

@@ -212,9 +212,16 @@ class Output:
 
         ``batch_bytes`` then is how much that is.
         """
+        runs = self._runs
+        if len(runs) == 1 and len(runs[0][1]) == 1:
+            stream, (piece,) = runs[0]
+            size = len(piece)
+            self.batch_bytes = frames.HEADER_BYTES + size
+            head = frames.header(STREAM, stream, size)
+            return [head + piece] if size < JOIN_BELOW_BYTES else [head, piece]
         buffers: list[Buffer] = []
         total = 0
-        for stream, pieces in self._runs:
+        for stream, pieces in runs:
             size = sum(map(len, pieces))
             total += frames.HEADER_BYTES + size
             head = frames.header(STREAM, stream, size)

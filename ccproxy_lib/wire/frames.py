@@ -82,6 +82,7 @@ class Frame(NamedTuple):
     error: bool = False
 
 
+_LENGTH = struct.Struct(">I")
 # What comes before the length, as all shims write it.
 _STDIN_HEADER = _HEADER.pack(VERSION, MIN_HEADER_WORDS, Type.STREAM, Stream.STDIN, 0)[:8]
 
@@ -127,12 +128,12 @@ class FrameParser:
         That is what most reads bring where many sessions talk at once; for
         everything else, None, there is :meth:`feed`.
         """
-        if data[:8] != _STDIN_HEADER or self._partial:
-            return None
         length = len(data) - HEADER_BYTES
-        if int.from_bytes(data[8:12], "big") != length or length > self._max_payload_bytes:
+        if length <= 0 or self._partial or not data.startswith(_STDIN_HEADER):
             return None
-        return memoryview(data)[HEADER_BYTES:] if length else None
+        if _LENGTH.unpack_from(data, 8) != (length,) or length > self._max_payload_bytes:
+            return None
+        return memoryview(data)[HEADER_BYTES:]
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that ``data`` completes.

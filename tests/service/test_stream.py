@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Iterator
 
 import gevent
 import pytest
@@ -21,3 +22,83 @@ def test_a_closed_stream_is_refused_and_not_waited_for() -> None:
         with gevent.Timeout(5), pytest.raises(OSError) as refusal:
             stream.receive(10)
         assert refusal.value.errno == errno.EBADF
+
+
+# ---- the shortcut
+
+
+class Taker:
+    """Takes what is in capitals, in the hub, and keeps what it was asked about."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[bytes, bool]] = []
+
+    def __call__(self, data: bytes) -> bool:
+        self.asked.append((data, gevent.getcurrent() is gevent.get_hub()))
+        return data.isupper()
+
+
+@pytest.fixture(name="ends")
+def make_ends() -> Iterator[tuple[Stream, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    stream = Stream(ours)
+    with theirs, gevent.Timeout(5):
+        yield stream, theirs
+    stream.close()
+
+
+def test_a_reader_sleeps_on_over_what_its_shortcut_takes(ends) -> None:
+    stream, theirs = ends
+    stream.shortcut = taker = Taker()
+    reader = gevent.spawn(stream.receive, 10)
+    for data in (b"TAKE", b"THESE", b"not this"):
+        gevent.idle()
+        theirs.sendall(data)
+        while data not in [asked for asked, _ in taker.asked]:
+            gevent.sleep(0)
+    assert reader.get() == b"not this"
+    assert taker.asked == [(b"TAKE", True), (b"THESE", True), (b"not this", True)]
+
+
+def test_a_reader_that_does_not_wait_needs_no_shortcut(ends) -> None:
+    """As it has not read all that there was."""
+    stream, theirs = ends
+    stream.shortcut = taker = Taker()
+    theirs.sendall(b"smallBIG")
+    assert stream.receive(5) == b"small"
+    assert stream.receive(5) == b"BIG"
+    assert taker.asked == [(b"small", True)]
+
+
+def test_a_reader_has_the_end_of_a_stream_with_a_shortcut(ends) -> None:
+    stream, theirs = ends
+    stream.shortcut = Taker()
+    reader = gevent.spawn(stream.receive, 10)
+    gevent.idle()
+    theirs.shutdown(socket.SHUT_WR)
+    assert reader.get() == b""
+
+
+def test_a_reader_is_told_that_its_connection_was_reset(ends) -> None:
+    stream, theirs = ends
+    stream.shortcut = Taker()
+    stream.plain.sendall(b"never read")
+    reader = gevent.spawn(stream.receive, 10)
+    gevent.idle()
+    theirs.close()
+    with pytest.raises(ConnectionResetError):
+        reader.get()
+
+
+def test_a_reader_has_the_error_of_its_shortcut(ends) -> None:
+    stream, theirs = ends
+
+    def fail(data: bytes) -> bool:
+        raise LookupError(data)
+
+    stream.shortcut = fail
+    reader = gevent.spawn(stream.receive, 10)
+    gevent.idle()
+    theirs.sendall(b"data")
+    with pytest.raises(LookupError, match="data"):
+        reader.get()

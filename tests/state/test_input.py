@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ccproxy_lib.state.input import Input, InputQueue
+from ccproxy_lib.state.input import CHUNK_BYTES, Input, InputQueue
 from ccproxy_lib.wire.tty import TtyParser
 
 PIECE_BYTES = 4096
@@ -157,7 +157,7 @@ def test_input_of_a_process_that_is_over_is_forgotten() -> None:
 
 def test_whoever_waits_for_room_is_told_when_there_is_more() -> None:
     queue, shell, told = InputQueue(), Input(1), []
-    shell.on_taken = lambda: told.append(len(shell.buffer))
+    shell.on_taken = lambda: told.append(shell.size_bytes)
     queue.push(shell, b"x" * 5000)
     assert told == []
     queue.next_write(PIECE_BYTES)
@@ -259,3 +259,33 @@ def test_any_sequence_keeps_bytes_order_turns_and_headers(
                 model.take(found, data)
         assert bool(queue) == any(map(model.waits, SEQS))
     assert not queue, "everything has left in the end"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.booleans(),
+            st.one_of(
+                st.integers(0, 5000),
+                st.sampled_from([CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1]),
+            ),
+        ),
+        max_size=30,
+    )
+)
+def test_any_amount_is_taken_in_the_order_in_which_it_came(steps: list[tuple[bool, int]]) -> None:
+    shell, due, made = Input(1), bytearray(), 0
+    for appending, size in [*steps, (False, 10**6), *[(False, 4084)] * 2]:
+        if appending:
+            data = bytes((made + n) % 251 for n in range(size))
+            made += size
+            shell.append(data)
+            due += data
+        else:
+            taken = shell.take(size)
+            assert len(taken) <= size
+            assert bool(taken) == bool(due and size)
+            assert due.startswith(taken)
+            del due[: len(taken)]
+        assert shell.size_bytes == len(due)
+    assert shell.payload_bytes == made

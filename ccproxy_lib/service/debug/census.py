@@ -81,7 +81,7 @@ class Census:
         self.states[state] += 1
         self.kept_bytes += output.kept_bytes
         self.spooled_bytes += output.spooled_bytes
-        stdin_bytes = len(session.input.buffer) if session.input else 0
+        stdin_bytes = session.input.size_bytes if session.input else 0
         self.stdin_bytes += stdin_bytes
         since_s = now_s - session.since_s
         vm_id = session.vm.id
