@@ -190,7 +190,7 @@ def _settings(options: Mapping[str, str | None]) -> Settings:
         path=options["--socket-path"] or uri_path,
         pod=uri is not None,
         daemonize=options["--daemonize"] is not None,
-        pid_file=options["--pid-file"],
+        pid_file=options["--pid-file"] or None,
         log_level=logs.parse_level(options["--log"] or DEFAULTS["log"]),
         log_format=logs.parse_format(options["--log-format"]),
         ksm_mode=_ksm_mode(options["--ksm"]),

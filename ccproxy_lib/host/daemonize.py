@@ -77,8 +77,15 @@ def _wait(child: int, reader: int) -> int:
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status > 0:
         return status
-    how = f"was ended by {signal.Signals(-status).name}" if status else "ended"
+    how = f"was ended by {_name(-status)}" if status else "ended"
     raise StartError(f"the daemon {how} before its socket answered")
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most of those for real time have none
+        return f"signal {number}"
 
 
 def _close_what_is_not_ours() -> None:

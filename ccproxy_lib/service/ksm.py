@@ -60,7 +60,7 @@ class KsmTuner:
         try:
             self._ksm.restore()
         except TROUBLE as error:
-            log.warning("cannot restore KSM's settings", extra=tags(reason=error))
+            log.warning("cannot restore KSM's settings", extra=tags(reason=_reason(error)))
 
     def _recover(self) -> None:
         try:
@@ -109,6 +109,12 @@ class KsmTuner:
             log.info("KSM", extra=tags(phase=throttle.phase.value))
 
     def _give_up(self, error: Exception) -> None:
-        log.warning("KSM is left alone, as it cannot be set", extra=tags(reason=error))
+        log.warning("KSM is left alone, as it cannot be set", extra=tags(reason=_reason(error)))
         with contextlib.suppress(*TROUBLE):
             self._ksm.restore()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

@@ -122,14 +122,15 @@ def test_a_wrong_command_line(background):
 
 
 @pytest.mark.parametrize(
-    ("number", "dump"),
+    ("number", "name", "dump"),
     [
-        (signal.SIGKILL, ""),
+        (signal.SIGKILL, "SIGKILL", ""),
+        (signal.SIGRTMIN + 1, "signal 35", ""),
         # Python may say where it was, if it has come as far as to being able to.
-        (signal.SIGSEGV, "(Fatal Python error: Segmentation fault\n.*\n)?"),
+        (signal.SIGSEGV, "SIGSEGV", "(Fatal Python error: Segmentation fault\n.*\n)?"),
     ],
 )
-def test_an_end_before_its_socket_answers(background, number, dump):
+def test_an_end_before_its_socket_answers(background, number, name, dump):
     directory = os.open(background.directory, os.O_RDONLY)
     try:
         # It waits for whoever else makes a socket there.
@@ -140,7 +141,7 @@ def test_an_end_before_its_socket_answers(background, number, dump):
             wait_until(lambda: os.listdir(background.directory) == begun, "the daemon has begun")
             os.kill(background.pid, number)
             said = starter.communicate(timeout=PATIENCE_S)[1]
-        problem = f"the daemon was ended by {number.name} before its socket answered"
+        problem = f"the daemon was ended by {name} before its socket answered"
         assert starter.returncode == 1
         assert re.fullmatch(f"{dump}cc-proxy: {problem}\n", said, re.DOTALL), said
     finally:
@@ -204,3 +205,8 @@ def test_its_log_goes_to_syslog(background):
             background.stop()
         finally:
             os.unlink(DEFAULT_PATH)
+
+
+def test_an_empty_pid_file_is_none(start_daemon):
+    """As other empty settings, such as one of the environment."""
+    assert start_daemon("-pid-file", "").stop() == 0
