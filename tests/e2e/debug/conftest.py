@@ -10,8 +10,8 @@ from tests.e2e.web import over_tcp
 
 @pytest.fixture(scope="package")
 def shared(tmp_path_factory):
-    """One daemon for most tests here, with short patience for slow clients."""
-    flags = ("-pprof", "-pprof-port", "0", "-frame-timeout", "1", "-session-buffer", "64K")
+    """One daemon for most tests here."""
+    flags = ("-pprof", "-pprof-port", "0", "-session-buffer", "64K")
     daemon = Daemon(tmp_path_factory.mktemp("debug"), *flags)
     yield daemon
     assert daemon.stop() == 0, daemon.log
