@@ -20,7 +20,16 @@ os.execv(sys.argv[1], sys.argv[1:])
 )
 # Prints the masks of what is ignored and what is held back.
 TELLER = ("sed", "-n", r"s/^Sig\(Ign\|Blk\):\t//p", "/proc/self/status")
-NOTHING = b"0" * 16 + b"\n" + b"0" * 16 + b"\n"
+NOTHING: list[set[int]] = [set(), set()]
+
+
+def told(output: bytes) -> list[set[int]]:
+    """Return which signals TELLER has called held back and ignored.
+
+    Those that libc keeps for itself are not ours to set; make ignores one of them.
+    """
+    masks = [int(mask, 16) for mask in output.split()]
+    return [{n for n in signal.valid_signals() if mask >> (n - 1) & 1} for mask in masks]
 
 
 def forget_inherited() -> None:

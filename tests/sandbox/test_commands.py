@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ccproxy_lib.wire.ctl import Code
-from tests.dispositions import CARELESS, NOTHING, TELLER
+from tests.dispositions import CARELESS, NOTHING, TELLER, told
 from tests.sandbox.agent import SLEEPER, Sandbox, Start, container
 
 pytestmark = pytest.mark.heavy
@@ -98,7 +98,7 @@ def test_what_the_agents_starter_ignores_is_no_matter(start: Start, terminal: bo
     sandbox = start(starter=CARELESS)
     teller = sandbox.run(*TELLER, terminal=terminal)
     assert sandbox.io.status(teller.stdio) == 0
-    assert sandbox.io.output(teller.stdio).replace(b"\r", b"") == NOTHING
+    assert told(sandbox.io.output(teller.stdio)) == NOTHING
 
 
 def test_exec_runs_beside_the_first_process(shared: Sandbox) -> None:
