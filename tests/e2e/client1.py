@@ -68,7 +68,9 @@ class Client1:
 
     def hello(self, vm, vm_id: str, **more) -> dict | None:
         members = {"containerId": vm_id, "ctlSerial": vm.ctl_path, "ioSerial": vm.io_path}
-        return self.call("hello", members | more)
+        answer = self.call("hello", members | more)
+        vm.registered()
+        return answer
 
     def hyper(self, name: str, data=None) -> None:
         members = {"hyperName": name} if data is None else {"hyperName": name, "data": data}

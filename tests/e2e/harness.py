@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import select
 import signal
 import socket
 import struct
@@ -200,6 +201,7 @@ class Client:
     def register(self, vm, vm_id: str = "c1", streams: int = 0, **more) -> list[str]:
         members = {"containerId": vm_id, "ctlSerial": vm.ctl_path, "ioSerial": vm.io_path}
         answer = self.call(Command.REGISTER_VM, members | {"numIOStreams": streams} | more)
+        vm.registered()
         return json.loads(answer)["io"]["tokens"] or []
 
     def attach(self, vm_id: str = "c1", streams: int = 0) -> list[str]:
@@ -299,6 +301,9 @@ class SandboxVm(Program):
         super().__init__(directory, "agent", "agent", *flags, self.ctl_path, self.io_path)
         self.wait_for_log("ready:")
 
+    def registered(self) -> None:
+        """Nothing is left to do."""
+
 
 class ScriptedVm:
     """A VM that does what the test says, byte by byte."""
@@ -328,6 +333,11 @@ class ScriptedVm:
             channel.settimeout(PATIENCE_S)
         if ready:
             self.send(Code.READY)
+
+    def registered(self) -> None:
+        """Answer what the proxy may have asked while our READY was late."""
+        while self._messages or select.select([self.ctl], [], [], 0)[0]:
+            assert self.ack().code == Code.PING
 
     def send(self, code: int, payload: bytes = b"") -> None:
         self.ctl.sendall(ctl.encode(code, payload))
