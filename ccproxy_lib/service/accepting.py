@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from typing import Any
 
@@ -34,7 +35,9 @@ class AcceptingServer(StreamServer):
             self._back_off(error)
             return None
         # Not gevent's socket: a connection makes a stream of it, which has all it needs.
-        return PlainSocket(fileno=descriptor), address
+        # Python would ask the kernel for what it is not told of it.
+        family, kind = self.socket.family, socket.SOCK_STREAM
+        return PlainSocket(family, kind, 0, fileno=descriptor), address
 
     def _back_off(self, error: OSError) -> None:
         if time.monotonic() - self._reported_s >= REPORT_EVERY_S:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 from typing import Protocol as Protocol_
 
@@ -144,7 +144,7 @@ class Connection:
         reason = "closed by the client"
         all_read = False
         try:
-            with gevent.Timeout(REFUSE_TIMEOUT_S if self.refusal else None, TimeoutError):
+            with gevent.Timeout(REFUSE_TIMEOUT_S, TimeoutError) if self.refusal else nullcontext():
                 self._read()
             self._serve_half_closed()
             all_read = True
@@ -226,7 +226,7 @@ class Connection:
 
     def hang_up(self) -> None:
         """Take no more from the client; what it is due still goes out."""
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             self.stream.shutdown(socket.SHUT_RD)
 
     def _serve_half_closed(self) -> None:

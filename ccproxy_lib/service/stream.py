@@ -51,7 +51,10 @@ class Stream:
     )
 
     def __init__(self, connected: socket.socket) -> None:
-        self.plain = PlainSocket(fileno=connected.detach())
+        if type(connected) is PlainSocket:
+            self.plain = connected
+        else:
+            self.plain = PlainSocket(fileno=connected.detach())
         self.plain.setblocking(False)
         self._recv = self.plain.recv
         self._hub = get_hub()

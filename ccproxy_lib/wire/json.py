@@ -20,8 +20,12 @@ from ccproxy_lib.errors import PayloadError
 
 MAX_DEPTH = 100
 
-_BLANKS = " \t\n\r"
 _BLANK = re.compile(r"[ \t\n\r]*")
+# One of some characters, with the blanks around it.
+_ONE_OF = {
+    characters: re.compile(rf"[ \t\n\r]*([{characters}])[ \t\n\r]*")
+    for characters in ("{", ":", ",}")
+}
 # How brackets pair up is found by three passes in C: a mebibyte of them holds
 # nobody up.  With escapes removed a string ends at the next quote, or never.
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
@@ -116,37 +120,30 @@ def members(text: str, start: int = 0) -> list[Member]:
         raise PayloadError(f"not JSON: {error}") from None
 
 
-def _skip_blank(text: str, pos: int) -> int:
-    if text[pos : pos + 1] not in _BLANKS:
-        return pos  # most clients write compact JSON
-    match = _BLANK.match(text, pos)
-    return match.end() if match else pos
-
-
 def _scan_object(text: str, start: int) -> list[Member]:
     found: list[Member] = []
-    pos = _expect(text, start, "{")
-    if text[pos : pos + 1] == "}":
+    _, pos = _expect("{", text, start)
+    if text.startswith("}", pos):
         return found
     while True:
-        if text[pos : pos + 1] != '"':
+        if not text.startswith('"', pos):
             raise ValueError(f"expected a member's name at character {pos}")
-        name, pos = _SCANNER.raw_decode(text, pos)
-        value_start = _expect(text, pos, ":")
+        name, name_end = _SCANNER.raw_decode(text, pos)
+        _, value_start = _expect(":", text, name_end)
         _, value_end = _SCANNER.raw_decode(text, value_start)
         found.append(Member(name, value_start, value_end))
-        pos = _skip_blank(text, value_end)
-        if text[pos : pos + 1] == "}":
+        character, pos = _expect(",}", text, value_end)
+        if character == "}":
             return found
-        pos = _expect(text, pos, ",")
 
 
-def _expect(text: str, pos: int, character: str) -> int:
-    """Return the first position behind ``character`` that is not blank."""
-    pos = _skip_blank(text, pos)
-    if text[pos : pos + 1] != character:
-        raise ValueError(f"expected '{character}' at character {pos}")
-    return _skip_blank(text, pos + 1)
+def _expect(characters: str, text: str, pos: int) -> tuple[str, int]:
+    """Return which of ``characters`` comes first at ``pos``, and where text goes on behind it."""
+    match = _ONE_OF[characters].match(text, pos)
+    if match is None:
+        expected = " or ".join(map(repr, characters))
+        raise ValueError(f"expected {expected} at character {pos}")
+    return match[1], match.end()
 
 
 def value_of(text: str, member: Member) -> Any:
@@ -168,4 +165,6 @@ def find(found: list[Member], name: str) -> Member | None:
 
 def first_inside(text: str, member: Member) -> int:
     """Return where the first member of an object-valued member begins, or its closing brace."""
-    return _skip_blank(text, member.start + 1)
+    match = _BLANK.match(text, member.start + 1)
+    assert match is not None
+    return match.end()
