@@ -39,6 +39,7 @@ class ManagerReport:
         """The daemon is about to end; nothing but this is told from now on."""
         self._stopping = True
         self._notifier.send("STOPPING=1", "STATUS=Stopping")
+        self._notifier.close()
 
     def _tell(self, status: Callable[[], str]) -> None:
         """Follow the status; the greenlet that says so when it has changed."""
