@@ -45,10 +45,27 @@ def _outcome(parser: Any, parsed: Iterator[Any]) -> Outcome:
     return Outcome(found, None, parser.midway)
 
 
+def joined_stdin(found: Iterable[frames.Frame]) -> list[frames.Frame]:
+    """Make one of neighbouring frames of stdin; which of them come out as one is no matter."""
+    joined: list[frames.Frame] = []
+    for frame in found:
+        payload = bytes(frame.payload)
+        if joined and _is_stdin(joined[-1]) and _is_stdin(frame):
+            payload = bytes(joined.pop().payload) + payload
+        joined.append(frame._replace(payload=payload))
+    return joined
+
+
+def _is_stdin(frame: frames.Frame) -> bool:
+    stdin = (frames.Type.STREAM, frames.Stream.STDIN, False)
+    return (frame.type, frame.opcode, frame.error) == stdin and len(frame.payload) > 0
+
+
 def _frames(chunks: Iterable[bytes]) -> Outcome:
     parser = frames.FrameParser(LIMIT_BYTES)
     fed = itertools.chain.from_iterable(map(parser.feed, chunks))
-    return _outcome(parser, (frame._replace(payload=bytes(frame.payload)) for frame in fed))
+    outcome = _outcome(parser, (frame._replace(payload=bytes(frame.payload)) for frame in fed))
+    return outcome._replace(messages=joined_stdin(outcome.messages))
 
 
 def _messages(chunks: Iterable[bytes]) -> Outcome:

@@ -313,4 +313,5 @@ def deliver(session: Session) -> None:
 
 def _unread_bytes(channel: Stream) -> int:
     """Return SIOCOUTQ (which has TIOCOUTQ's number): what the other end has not read yet."""
-    return int.from_bytes(fcntl.ioctl(channel, termios.TIOCOUTQ, _NO_INT), sys.byteorder)
+    unread = fcntl.ioctl(channel.plain, termios.TIOCOUTQ, _NO_INT)
+    return int.from_bytes(unread, sys.byteorder)

@@ -15,8 +15,8 @@ from ccproxy_lib.wire.frames import Frame, FrameParser, Stream, Type
 
 COMMANDS_IN_A_ROW = 32
 # Plain numbers: looking a member up in its enum costs, and each frame is compared.
+COMMAND = int(Type.COMMAND)
 STREAM = int(Type.STREAM)
-STDIN = int(Stream.STDIN)
 
 
 class Protocol2:
@@ -29,7 +29,6 @@ class Protocol2:
         self._commands = 0
         self._entries: LogEntries | None = None
         self._parser = FrameParser(client.proxy.limits.max_payload_bytes)
-        client.stream.shortcut = self._pass_on
 
     @property
     def completed(self) -> int:
@@ -38,23 +37,11 @@ class Protocol2:
 
     def feed(self, data: bytes) -> bool:
         """Handle the frames that ``data`` completes; whether it ends in the middle of one."""
-        stdin: list[bytes | memoryview] = []
         try:
             for frame in self._parser.feed(data):
-                type, opcode, payload, _ = frame
-                if type == STREAM and opcode == STDIN and payload:
-                    # Streams are bytes: neighbours may travel on as one.
-                    stdin.append(payload)
-                    continue
-                if stdin:
-                    self._stdin(stdin)
                 self._handle(frame)
-            if stdin:
-                self._stdin(stdin)
-        except ProtocolError as error:
-            if stdin and self.client.shim:
-                self._stdin(stdin)
-            if isinstance(error, PayloadTooLarge) and error.type == Type.COMMAND:
+        except PayloadTooLarge as error:
+            if error.type == Type.COMMAND:
                 answer_error(self.client, error.opcode, str(error))
             raise
         return self._parser.midway
@@ -65,21 +52,23 @@ class Protocol2:
         shim = self.client.shim
         return stdin is not None and shim is not None and shim.pass_on(stdin)
 
-    def _stdin(self, pieces: list[bytes | memoryview]) -> None:
+    def _stdin(self, data: bytes | memoryview) -> None:
         if self.client.shim is None:
             raise ProtocolError("stdin from a client that isn't a shim")
-        self.client.shim.stdin(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        pieces.clear()
+        self.client.shim.stdin(data)
+        # Where there is some there will be more.
+        self.client.stream.shortcut = self._pass_on
 
     def _handle(self, frame: Frame) -> None:
-        if frame.type == Type.COMMAND:
-            self._command(frame.opcode, frame.payload)
-        elif frame.type == Type.STREAM and frame.opcode == Stream.STDIN:
-            self._stdin([frame.payload])
-        elif frame.type == Type.STREAM and frame.opcode == Stream.LOG:
-            self._log(frame.payload)
+        type, opcode, payload, _ = frame
+        if type == COMMAND:
+            self._command(opcode, payload)
+        elif type == STREAM and opcode == Stream.STDIN:
+            self._stdin(payload)
+        elif type == STREAM and opcode == Stream.LOG:
+            self._log(payload)
         else:
-            raise ProtocolError(f"unknown frame of type {frame.type} with opcode {frame.opcode}")
+            raise ProtocolError(f"unknown frame of type {type} with opcode {opcode}")
 
     def _command(self, opcode: int, payload: bytes | memoryview) -> None:
         self._commands += 1

@@ -114,12 +114,13 @@ class Stream:
 
     def send_all(self, data: Buffer) -> None:
         """Send all of ``data``, waiting as needed."""
-        view = memoryview(data)
-        while view:
-            sent = self.try_send((view,))
+        while data:
+            sent = self.try_send((data,))
+            if sent == len(data):
+                return
             if not sent:
                 self.wait_writable()
-            view = view[sent:]
+            data = memoryview(data)[sent:]
 
     def wait_writable(self) -> None:
         """Wait until the socket takes more."""

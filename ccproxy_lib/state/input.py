@@ -130,11 +130,11 @@ class InputQueue:
         write is no longer than one piece (4096 bytes).
         """
         write = b""
-        while self._turns:
-            room = tty.MAX_STDIN_BYTES - len(write)
-            if len(write) + tty.HEADER_BYTES > headers_within or room <= 0:
-                break
-            write += self._message(self._turns.popleft(), room)
+        turns = self._turns
+        # Where the last header may begin, with room for a byte behind it.
+        last = min(headers_within, tty.MAX_TO_AGENT_BYTES - 1) - tty.HEADER_BYTES
+        while turns and len(write) <= last:
+            write += self._message(turns.popleft(), tty.MAX_STDIN_BYTES - len(write))
         return write
 
     def _message(self, target: Input, room: int) -> bytes:

@@ -138,8 +138,9 @@ class FrameParser:
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that ``data`` completes.
 
-        The iterator must be exhausted before the next call.  Raises
-        ProtocolError for a header that no version 2 client sends, and
+        Streams are bytes: neighbouring frames of stdin that lie whole in ``data``
+        come out as one.  The iterator must be exhausted before the next call.
+        Raises ProtocolError for a header that no version 2 client sends, and
         PayloadTooLarge before a byte of such a payload is kept.
         """
         view = memoryview(data)
@@ -150,10 +151,16 @@ class FrameParser:
             if len(self._partial) < self._need_bytes or not self._need_bytes:
                 return
             yield self._finish_partial()
-        # Shims send many small frames, so the common header is taken apart in place.
+        # The common header is taken apart in place.
         unpack = _HEADER.unpack_from
         limit = self._max_payload_bytes
         while end - pos >= HEADER_BYTES:
+            if data.startswith(_STDIN_HEADER, pos):
+                pieces, pos = self._stdin_run(data, view, pos)
+                if pieces:
+                    payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                    yield _new(Frame, (Type.STREAM, Stream.STDIN, payload, False))
+                    continue
             version, words, flags, opcode, length = unpack(view, pos)
             if version != VERSION or words != MIN_HEADER_WORDS or length > limit:
                 start = self._open(view, pos)[0]
@@ -179,6 +186,21 @@ class FrameParser:
         start, _, type, opcode, error = self._open(partial, 0)
         payload = bytes(memoryview(partial)[start:])
         return Frame(type, opcode, payload, error) if payload else None
+
+    def _stdin_run(self, data: bytes, view: memoryview, pos: int) -> tuple[list[memoryview], int]:
+        """Return the payloads of the frames of stdin that begin at ``pos``, and where they end."""
+        pieces: list[memoryview] = []
+        end = len(data)
+        limit = self._max_payload_bytes
+        while data.startswith(_STDIN_HEADER, pos) and end - pos > HEADER_BYTES:
+            start = pos + HEADER_BYTES
+            (length,) = _LENGTH.unpack_from(data, pos + 8)
+            stop = start + length
+            if stop > end or not 0 < length <= limit:
+                break
+            pieces.append(view[start:stop])
+            pos = stop
+        return pieces, pos
 
     def _open(self, view: memoryview | bytearray, pos: int) -> tuple[int, int, int, int, bool]:
         version, words, flags, opcode, length = _HEADER.unpack_from(view, pos)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ccproxy_lib.errors import PayloadTooLarge, ProtocolError
 from ccproxy_lib.wire import frames
 from ccproxy_lib.wire.frames import Command, Frame, FrameParser, Notification, Stream, Type
+from fuzz.parsers import joined_stdin
 from tests.wire.chunks import CUTS, cut, one_by_one
 
 LIMIT = 1 << 20
@@ -40,8 +41,8 @@ def read(chunks: Iterable[bytes], parser: FrameParser | None = None) -> tuple[li
             for frame in parser.feed(chunk):
                 found.append(frame._replace(payload=bytes(frame.payload)))
     except ProtocolError:
-        return found, True
-    return found, False
+        return joined_stdin(found), True
+    return joined_stdin(found), False
 
 
 PAYLOADS = st.binary(max_size=40)
@@ -127,7 +128,7 @@ def test_every_frame_of_a_stream_comes_out_in_order(raw: list[bytes], places: li
     expected = [
         Frame(frame[6] & 15, frame[7], frame[frame[2] * 4 :], bool(frame[6] & 16)) for frame in raw
     ]
-    assert read(cut(b"".join(raw), places)) == (expected, False)
+    assert read(cut(b"".join(raw), places)) == (joined_stdin(expected), False)
 
 
 @given(st.lists(st.binary(max_size=40), max_size=8))
@@ -271,6 +272,20 @@ def test_what_has_come_of_an_abandoned_frame(come: int) -> None:
     assert parser.abandon() == (Frame(2, 2, rest) if rest else None)
     assert not parser.midway
     assert list(parser.feed(frames.encode(Type.STREAM, 1, b"next"))) == [Frame(2, 1, b"next")]
+
+
+# ---- stdin
+
+
+def test_neighbouring_frames_of_stdin_come_out_as_one() -> None:
+    first, end, entry = stdin(b"1"), stdin(b""), raw_frame(Type.STREAM, Stream.LOG, b"abc")
+    chunk = first + stdin(b"2") + entry + stdin(b"3") + end + stdin(b"4") + stdin(b"5") + end[:5]
+    payloads = [bytes(frame.payload) for frame in FrameParser().feed(chunk)]
+    assert payloads == [b"12", b"abc", b"3", b"", b"45"]
+
+
+def stdin(data: bytes) -> bytes:
+    return raw_frame(Type.STREAM, Stream.STDIN, data)
 
 
 # ---- one frame of stdin, and nothing else
