@@ -37,6 +37,7 @@ from ccproxy_lib.wire import ctl
 from ccproxy_lib.wire.ctl import Code, CtlMessage
 
 READ_BYTES = 65536
+PLAIN_ACK = ctl.encode(Code.ACK)
 NEVER = float("inf")
 # How many of an agent's events are logged at once, and a second.
 EVENTS_BURST = 100
@@ -134,6 +135,8 @@ class CtlChannel:
         self._alarm_s = NEVER
         self._gone: str | None = None
         self._event_rate = Rate(EVENTS_BURST, EVENTS_PER_S, time.monotonic())
+        self._parser = ctl.CtlParser()
+        channel.shortcut = self._take_plain_ack
         self.greenlets = [gevent.spawn(self._read), gevent.spawn(self._write)]
 
     def call(
@@ -256,10 +259,9 @@ class CtlChannel:
             self._on_lost(f"writing to the control channel failed: {error.strerror}")
 
     def _read(self) -> None:
-        parser = ctl.CtlParser()
         try:
             while data := self._stream.receive(READ_BYTES):
-                for message in parser.feed(data):
+                for message in self._parser.feed(data):
                     self._take(message)
             reason = "the agent closed the control channel"
         except ProtocolError as error:
@@ -267,6 +269,17 @@ class CtlChannel:
         except OSError as error:
             reason = f"reading the control channel failed: {error.strerror}"
         self._on_lost(reason)
+
+    def _take_plain_ack(self, data: bytes) -> bool:
+        """Take an ACK without data, as most are, in the hub; False if this is none.
+
+        Where there is more to do on it, that is left to the reader, which may wait.
+        """
+        call = self._outstanding
+        if data != PLAIN_ACK or call is None or call.on_done or self._rest or self._parser.midway:
+            return False
+        self._answer(CtlMessage(Code.ACK, b""))
+        return True
 
     def _take(self, message: CtlMessage) -> None:
         code = message.code

@@ -46,6 +46,7 @@ class World:
 
     def __init__(self, path: str, directory: Path) -> None:
         self.shims: list[list[socket.socket]] = []
+        self.runtimes: list[socket.socket] = []
         with contextlib.ExitStack() as stack:
             self.vms = [self._vm(stack, path, directory, number) for number in range(VMS)]
             self._stack = stack.pop_all()
@@ -58,6 +59,7 @@ class World:
         runtime = stack.enter_context(Client(path))
         tokens = runtime.register(vm, f"vm{number}", SESSIONS_OF_A_VM)
         accepting.join()
+        self.runtimes.append(runtime.socket)
         self.shims.append([])
         for token in tokens:
             shim = stack.enter_context(Client(path))
@@ -136,6 +138,18 @@ def stdin(world: World) -> int:
     return rounds * in_a_row
 
 
+def commands(world: World) -> int:
+    """Commands for the agents, one at a time."""
+    rounds = 250
+    ping = frames.encode(Type.COMMAND, Command.HYPER, b'{"hyperName":"ping"}')
+    for _ in range(rounds):
+        for vm, runtime in zip(world.vms, world.runtimes, strict=True):
+            runtime.sendall(ping)
+            vm.ack()
+            receive(runtime, len(ping) - len(b'{"hyperName":"ping"}'))
+    return rounds * VMS
+
+
 # ---- system calls, of the real daemon
 
 
@@ -170,6 +184,7 @@ def calls(summary: Path) -> dict[str, int]:
         pytest.param(echo_of_many, 8_500, id="echo of many"),
         pytest.param(stdout, 60, id="stdout"),
         pytest.param(stdin, 200, id="stdin"),
+        pytest.param(commands, 8_500, id="commands"),
     ],
 )
 def test_system_calls_of_1000_messages(start_daemon, tmp_path, load: Load, most: int) -> None:
@@ -243,6 +258,8 @@ class ProxyThread(threading.Thread):
         pytest.param(echo_of_many, 800, id="echo of many"),
         pytest.param(stdout, 20, id="stdout"),
         pytest.param(stdin, 80, id="stdin"),
+        # To the client's greenlet, and once more when there is an answer.
+        pytest.param(commands, 4_400, id="commands"),
     ],
 )
 def test_switches_of_1000_messages(tmp_path, load: Load, most: int) -> None:
