@@ -99,19 +99,18 @@ class IoChannel:
         """
         if target.size_bytes >= self._buffer_bytes and not target.eof:
             self._wait_for_process(target, client)
-        self._queue(target, data)
+        self._input.push(target, data)
+        if not self._flushing:
+            self._flush_soon()
 
     def take(self, target: Input, data: memoryview) -> bool:
         """Queue stdin for a process; False, and nothing is done, if its buffer is full."""
         if target.size_bytes >= self._buffer_bytes:
             return False
-        self._queue(target, data)
-        return True
-
-    def _queue(self, target: Input, data: bytes | memoryview) -> None:
         self._input.push(target, data)
         if not self._flushing:
             self._flush_soon()
+        return True
 
     def _wait_for_process(self, target: Input, client: HasDescriptor) -> None:
         """Wait until half of the buffer is free, not to be woken for each message taken."""

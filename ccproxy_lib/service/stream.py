@@ -170,30 +170,29 @@ class Stream:
         return data
 
     def _on_readable(self) -> None:
-        """Wake the reader, or watch no more if it is busy elsewhere; runs in the hub."""
-        if self._reader is None:
+        """Wake the reader, or watch no more if it is busy elsewhere; runs in the hub.
+
+        With a shortcut this receives in the reader's place, and wakes it only if it
+        has to see to that: two switches of greenlets cost as much as all that we do
+        with a small message.
+        """
+        reader, shortcut = self._reader, self.shortcut
+        if reader is None:
             self._readable.stop()
             self._watching = False
-        elif self.shortcut is None:
-            self._reader.switch(None)
+        elif shortcut is None:
+            reader.switch(None)
         else:
-            self._receive_for(self._reader, self.shortcut)
-
-    def _receive_for(self, reader: Any, shortcut: Callable[[bytes], bool]) -> None:
-        """Receive in the place of the reader, and wake it only if it has to see to that.
-
-        Two switches between greenlets cost as much as all that we do with a small message.
-        """
-        try:
-            data = self._recv(self._limit)
-            taken = shortcut(data)
-        except BlockingIOError:
-            return
-        except Exception as error:
-            reader.throw(error)  # whatever it is, it ends this connection and no other
-            return
-        if not taken:
-            reader.switch(data)
+            try:
+                data = self._recv(self._limit)
+                taken = shortcut(data)
+            except BlockingIOError:
+                return
+            except Exception as error:
+                reader.throw(error)  # whatever it is, it ends this connection and no other
+                return
+            if not taken:
+                reader.switch(data)
 
     def _wait(self, watcher: Any) -> None:
         if watcher is None:

@@ -129,9 +129,9 @@ class FrameParser:
         everything else, None, there is :meth:`feed`.
         """
         length = len(data) - HEADER_BYTES
-        if length <= 0 or self._partial or not data.startswith(_STDIN_HEADER):
+        if self._partial or not 0 < length <= self._max_payload_bytes:
             return None
-        if _LENGTH.unpack_from(data, 8) != (length,) or length > self._max_payload_bytes:
+        if not data.startswith(_STDIN_HEADER + length.to_bytes(4, "big")):
             return None
         return memoryview(data)[HEADER_BYTES:]
 
