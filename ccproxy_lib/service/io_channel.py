@@ -153,7 +153,8 @@ class IoChannel:
                     return
                 if self._unread() > WRITABLE_UNREAD_BYTES:
                     break
-                write = self._next_write()
+                write = self._next_write(self._unread_at_most)
+                self._unread_at_most += len(write)
                 sent = self._stream.try_send((write,))
                 if sent < len(write):
                     self._rest = memoryview(write)[sent:]
@@ -172,10 +173,13 @@ class IoChannel:
                 self._rest = b""
                 writes = 0
                 while self._input:
+                    # Made first: meanwhile the VM may have read what came before.
+                    write = self._next_write(min(self._unread_at_most, WRITABLE_UNREAD_BYTES))
                     if self._unread() > WRITABLE_UNREAD_BYTES:
                         self._stream.wait_writable()
                         self._unread_at_most = WRITABLE_UNREAD_BYTES
-                    self._stream.send_all(self._next_write())
+                    self._unread_at_most += len(write)
+                    self._stream.send_all(write)
                     writes += 1
                     if writes % WRITES_IN_A_ROW == 0:
                         give_way()  # a VM that reads fast would keep us here
@@ -183,14 +187,14 @@ class IoChannel:
         except OSError as error:
             self._on_lost(f"writing to the I/O channel failed: {error.strerror}")
 
-    def _next_write(self) -> bytes:
-        """Return messages for one write, each header of which will be read in one piece.
+    def _next_write(self, unread: int) -> bytes:
+        """Return messages for a write while no more than ``unread`` bytes are.
 
-        The VM reads up to 4096 bytes at a time.  So what it has not read, and all
-        before the end of the last header, must not be more than that.
+        The VM reads up to 4096 bytes at a time, and each header must come in one
+        piece.  So what it has not read, and all before the end of the last header,
+        must not be more than that.
         """
-        write = self._input.next_write(MAX_TO_AGENT_BYTES - self._unread_at_most)
-        self._unread_at_most += len(write)
+        write = self._input.next_write(MAX_TO_AGENT_BYTES - unread)
         if log.isEnabledFor(logging.DEBUG):
             self._dump.to_vm(write)
         return write
