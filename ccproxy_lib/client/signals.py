@@ -14,7 +14,11 @@ READ_BYTES = 4096
 
 
 class Signals:
-    """Catches signals while it is entered; for the main thread."""
+    """Catches signals while it is entered; for the main thread, one at a time.
+
+    Its descriptor is also readable when another signal has come that Python handles,
+    so that its handler need not wait for the end of a poll.
+    """
 
     def __init__(self, numbers: Iterable[int]) -> None:
         self._numbers = frozenset(numbers)
@@ -22,10 +26,16 @@ class Signals:
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
+        self._previous_descriptor = -1
 
     def __enter__(self) -> Signals:
+        # Written at once; a handler of Python's would run only behind a poll that
+        # the signal came a moment too early for.
+        self._previous_descriptor = signal.set_wakeup_fd(
+            self._writer.fileno(), warn_on_full_buffer=False
+        )
         for number in self._numbers:
-            self._previous[number] = signal.signal(number, self._note)
+            self._previous[number] = signal.signal(number, _catch)
         return self
 
     def __exit__(
@@ -36,6 +46,7 @@ class Signals:
     ) -> None:
         for number, previous in self._previous.items():
             signal.signal(number, previous)
+        signal.set_wakeup_fd(self._previous_descriptor)
         self._reader.close()
         self._writer.close()
 
@@ -46,9 +57,10 @@ class Signals:
     def take(self) -> list[int]:
         """Return the signals that have come, in their order."""
         try:
-            return list(self._reader.recv(READ_BYTES))
+            come = self._reader.recv(READ_BYTES)
         except BlockingIOError:
             return []
+        return [number for number in come if number in self._numbers]
 
     def wait(self, seconds: float, other: int | None = None) -> bool:
         """Wait until a signal has come; False if none does within ``seconds``.
@@ -63,8 +75,6 @@ class Signals:
         ready = dict(poll.poll(seconds * 1000))
         return bool(ready) and other not in ready
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        try:
-            self._writer.send(bytes((number,)))
-        except BlockingIOError:
-            pass  # thousands wait already
+
+def _catch(number: int, frame: FrameType | None) -> None:
+    """Do nothing: the number is in the descriptor already."""

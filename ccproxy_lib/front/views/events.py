@@ -23,18 +23,16 @@ wrong arguments.
 from __future__ import annotations
 
 import json
-import select
 import signal
-import socket
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 
 from ccproxy_lib.client.connection import Attend, Connection
 from ccproxy_lib.client.deadline import Deadline
 from ccproxy_lib.client.decoding import decode
+from ccproxy_lib.client.signals import Signals
 from ccproxy_lib.errors import ProxyError
 from ccproxy_lib.front.arguments import parse
 from ccproxy_lib.front.views import answer
@@ -59,33 +57,17 @@ def main(arguments: Sequence[str]) -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with plain_errors(), woken() as attend:
-            for event in follow(options["--socket-path"], options["VM"], attend):
+        with plain_errors(), Signals(()) as signals:
+            for event in follow(options["--socket-path"], options["VM"], attended(signals)):
                 print(json.dumps(event) if options["--json"] else line(event), flush=True)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough
     return 0
 
 
-@contextmanager
-def woken() -> Iterator[Attend]:
-    """Give a way to wait that a signal also ends if it comes just before the wait."""
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-    with reader, writer:
-        previous = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-
-        def attend(descriptor: int | None, duration_s: float) -> None:
-            poll = select.poll()
-            poll.register(reader, select.POLLIN)
-            if descriptor is not None:
-                poll.register(descriptor, select.POLLIN)
-            poll.poll(duration_s * 1000)
-
-        try:
-            yield attend
-        finally:
-            signal.set_wakeup_fd(previous)
+def attended(signals: Signals) -> Attend:
+    """Return a way to wait that a signal also ends if it comes just before the wait."""
+    return lambda descriptor, duration_s: signals.wait(duration_s, descriptor)
 
 
 def follow(path: str, vm: str | None, attend: Attend) -> Iterator[Members]:

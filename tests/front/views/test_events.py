@@ -1,8 +1,7 @@
-"""An event as one line, and what ends the wait for one."""
+"""An event as one line."""
 
 from __future__ import annotations
 
-import signal
 import time
 
 import pytest
@@ -61,13 +60,3 @@ def test_nothing_in_it_plays_with_the_terminal():
 @pytest.mark.parametrize("seconds", [1e300, -1e300, float("nan"), None, "x"])
 def test_no_time_that_there_is(seconds):
     assert line(time=seconds).endswith("  agent-event        vm1")
-
-
-def test_a_signal_just_before_the_wait_ends_it():
-    previous = signal.signal(signal.SIGINT, lambda *_: None)
-    try:
-        with events.woken() as attend:
-            signal.raise_signal(signal.SIGINT)
-            attend(None, 3600.0)
-    finally:
-        signal.signal(signal.SIGINT, previous)
