@@ -23,6 +23,8 @@ class LastWill:
 
     def __enter__(self) -> LastWill:
         reader, self._writer = os.pipe()
+        # What is meant for the program and its terminal is not meant for the child.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         self._pid = os.fork()
         if not self._pid:
             try:
@@ -30,6 +32,7 @@ class LastWill:
                 self._watch(reader)
             finally:
                 os._exit(0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(reader)
         return self
 
@@ -40,8 +43,6 @@ class LastWill:
         os.waitpid(self._pid, 0)
 
     def _watch(self, reader: int) -> None:
-        # What is meant for the program and its terminal is not meant for us.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         os.setsid()
         nowhere = os.open(os.devnull, os.O_RDWR)
         for output in (1, 2):
