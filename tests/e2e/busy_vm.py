@@ -38,6 +38,9 @@ class BusyVm:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
+    def registered(self) -> None:
+        """Nothing is left to do."""
+
     def stop(self) -> None:
         """Die at once, whatever runs."""
         for each in (*self._listeners, *self._channels):
