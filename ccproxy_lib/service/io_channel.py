@@ -26,7 +26,7 @@ from ccproxy_lib.service.io_dump import IoDump, Messages
 from ccproxy_lib.service.stream import Bell, Stream
 from ccproxy_lib.service.traces import session_tags
 from ccproxy_lib.service.turns import give_way
-from ccproxy_lib.service.waiting import LOOK_EVERY_S
+from ccproxy_lib.service.waiting import LEFT_BEHIND_BYTES, LOOK_EVERY_S
 from ccproxy_lib.state.input import Input, InputQueue
 from ccproxy_lib.state.output import Buffer
 from ccproxy_lib.state.session import Session
@@ -94,8 +94,8 @@ class IoChannel:
     def write(self, target: Input, data: bytes | memoryview, client: HasDescriptor) -> None:
         """Queue stdin of a client for a process; waits while its buffer is full.
 
-        For a client that has gone it does not: until it is let go of, no other can
-        claim its session.  What it had sent before that is no more than a socket holds.
+        For a client that has gone it does not, up to LEFT_BEHIND_BYTES: until it is
+        let go of, no other can claim its session.
         """
         if target.size_bytes >= self._buffer_bytes and not target.eof:
             self._wait_for_process(target, client)
@@ -120,9 +120,11 @@ class IoChannel:
             if target.size_bytes * 2 <= self._buffer_bytes or target.eof:
                 has_room.set()
 
+        most_bytes = self._buffer_bytes + LEFT_BEHIND_BYTES
         target.on_taken = look
-        while not hung_up(client) and not has_room.wait(LOOK_EVERY_S):
-            pass
+        while not (target.size_bytes < most_bytes and hung_up(client)):
+            if has_room.wait(LOOK_EVERY_S):
+                break
         target.on_taken = None
 
     def write_eof(self, target: Input) -> None:

@@ -12,7 +12,7 @@ from ccproxy_lib.errors import CommandError
 from ccproxy_lib.host.hangup import HasDescriptor, hung_up
 from ccproxy_lib.service.proxy import Proxy
 from ccproxy_lib.service.vm_link import VmLink
-from ccproxy_lib.service.waiting import LOOK_EVERY_S, wait_until
+from ccproxy_lib.service.waiting import LEFT_BEHIND_BYTES, LOOK_EVERY_S, wait_until
 from ccproxy_lib.state.early import Early, EarlySignal
 from ccproxy_lib.state.session import BEFORE_PROCESS, OVER, WITH_PROCESS, Session
 from ccproxy_lib.wire.payloads import SIGKILL, SIGTERM, Signal
@@ -125,7 +125,7 @@ class Shim:
     def _wait_for_early_room(self) -> None:
         limit_bytes = self._limits.session_buffer_bytes
         while (early := self.session.early) and early.stdin_bytes >= limit_bytes:
-            if hung_up(self._client):
+            if early.stdin_bytes < limit_bytes + LEFT_BEHIND_BYTES and hung_up(self._client):
                 break  # as in IoChannel.write
             taken = Event()
             early.on_taken = taken.set

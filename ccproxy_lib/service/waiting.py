@@ -12,6 +12,9 @@ from ccproxy_lib.state.session import OVER, Session
 
 # How often to look whether a client has gone that is not being read from.
 LOOK_EVERY_S = 1.0
+# What shims that have gone may leave beyond the limit: more than a socket holds,
+# and less than what comes of going and coming back again and again.
+LEFT_BEHIND_BYTES = 4 << 20
 
 
 def wait_until(session: Session, done: Callable[[], bool], timeout_s: float | None) -> bool:
