@@ -21,7 +21,6 @@ from ccproxy_lib.service.outbox import Outbox
 from ccproxy_lib.service.proxy import Proxy
 from ccproxy_lib.service.stream import Stream
 from ccproxy_lib.service.traces import free, session_tags
-from ccproxy_lib.service.turns import give_way
 from ccproxy_lib.service.waiting import wait_until_over
 from ccproxy_lib.state.rate import Rate
 from ccproxy_lib.wire.generation import Generation, detect
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from ccproxy_lib.service.vm_link import VmLink
 
 READ_BYTES = 65536
-FULL_READS_IN_A_ROW = 4
 ENDED_MIDWAY = "the connection ended in the middle of a message"
 # How long a client that has done may take to read its last answers.
 FINISH_TIMEOUT_S = 5.0
@@ -175,13 +173,8 @@ class Connection:
             data += more
         self._protocol = protocol = self._protocols[generation](self)
         receive = self.stream.receive
-        full_reads = 0
         while data:
             midway = protocol.feed(data)
-            if len(data) == READ_BYTES:
-                full_reads += 1
-                if full_reads % FULL_READS_IN_A_ROW == 0:
-                    give_way()  # there may be more at once, and others wait
             data = self._receive_rest(READ_BYTES) if midway else receive(READ_BYTES)
         if midway:
             raise ProtocolError(ENDED_MIDWAY)

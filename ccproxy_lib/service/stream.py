@@ -19,6 +19,7 @@ from gevent.monkey import get_original
 
 from ccproxy_lib.state.output import Buffer
 
+FULL_READS_IN_A_ROW = 4
 READABLE = 1
 WRITABLE = 2
 
@@ -39,6 +40,7 @@ class Stream:
 
     __slots__ = (
         "_drained",
+        "_full_reads",
         "_hub",
         "_limit",
         "_readable",
@@ -63,6 +65,7 @@ class Stream:
         self._reader: Any = None
         self._writable: Any = None
         self._drained = True
+        self._full_reads = 0
         self._limit = 0
         self.shortcut: Callable[[bytes], bool] | None = None
 
@@ -82,7 +85,9 @@ class Stream:
                     self._drained = True
                     continue
             # A short read has emptied the socket, so the next one begins with waiting.
-            self._drained = len(data) < limit
+            # So it does after some that were full, as others wait for their turns.
+            self._full_reads = 0 if len(data) < limit else self._full_reads + 1
+            self._drained = self._full_reads % FULL_READS_IN_A_ROW == 0
             return data
 
     def receive_into(self, buffer: memoryview) -> int:

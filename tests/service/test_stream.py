@@ -24,6 +24,16 @@ def test_a_closed_stream_is_refused_and_not_waited_for() -> None:
         assert refusal.value.errno == errno.EBADF
 
 
+def test_a_reader_that_always_finds_more_leaves_turns_to_others(ends) -> None:
+    stream, theirs = ends
+    theirs.sendall(bytes(1000))
+    assert len(stream.receive(10)) == 10
+    other = gevent.spawn(lambda: None)
+    for _ in range(10):
+        stream.receive(10)
+    assert other.dead
+
+
 # ---- the shortcut
 
 
