@@ -16,13 +16,16 @@ Options:
 
 The line 'dropped' tells how many events were lost because they were not read.
 
+It ends when nobody reads its output any more.
+
 Exit status: 0 after Ctrl-C, 1 if the daemon goes away or does not answer, 2 for
-wrong arguments.
+wrong arguments, 141 if nobody reads the output any more.
 """
 
 from __future__ import annotations
 
 import json
+import select
 import signal
 import sys
 from collections import deque
@@ -66,8 +69,22 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def attended(signals: Signals) -> Attend:
-    """Return a way to wait that a signal also ends if it comes just before the wait."""
-    return lambda descriptor, duration_s: signals.wait(duration_s, descriptor)
+    """Return a way to wait that a signal also ends if it comes just before the wait.
+
+    It raises BrokenPipeError when nobody can read the output any more.
+    """
+    output = sys.stdout.fileno()
+
+    def attend(descriptor: int | None, duration_s: float) -> None:
+        poll = select.poll()
+        poll.register(output, 0)  # its end is reported unasked
+        for readable in (signals, descriptor):
+            if readable is not None:
+                poll.register(readable, select.POLLIN)
+        if output in dict(poll.poll(duration_s * 1000)):
+            raise BrokenPipeError
+
+    return attend
 
 
 def follow(path: str, vm: str | None, attend: Attend) -> Iterator[Members]:

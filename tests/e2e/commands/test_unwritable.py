@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import threading
@@ -88,19 +89,33 @@ def test_it_shows_at_the_end_where_output_is_buffered(arguments):
     assert run_for_nobody(arguments, unbuffered=False) == (128 + signal.SIGPIPE, b"")
 
 
-@pytest.mark.parametrize(
-    ("run", "expected"),
-    [(run_onto_full_disk, (1, FULL)), (run_for_nobody, (128 + signal.SIGPIPE, b""))],
-)
-def test_events_end_with_the_first_that_cannot_be_written(tools, run, expected):
+def wait_for_subscriber(tools) -> None:
+    wait_until(lambda: json.loads(tools.runtime.call(Command.STATUS))["subscribers"], "it listens")
+
+
+def test_events_end_with_the_first_that_cannot_be_written(tools):
     results = []
     arguments = with_path(tools, ["events"])
-    thread = threading.Thread(target=lambda: results.append(run(arguments)))
+    thread = threading.Thread(target=lambda: results.append(run_onto_full_disk(arguments)))
     thread.start()
-    wait_until(lambda: json.loads(tools.runtime.call(Command.STATUS))["subscribers"], "it listens")
+    wait_for_subscriber(tools)
     assert tools.exec("tools", "true").returncode == 0
     thread.join()
-    assert results == [expected]
+    assert results == [(1, FULL)]
+
+
+@pytest.mark.parametrize("pair", [os.pipe, pty.openpty])
+def test_events_end_with_their_reader(tools, pair):
+    reader, writer = pair()
+    arguments = [*PROGRAM, *with_path(tools, ["events"])]
+    with subprocess.Popen(
+        arguments, cwd=TOP, stdout=writer, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as running:
+        os.close(writer)
+        wait_for_subscriber(tools)
+        os.close(reader)
+        assert running.communicate(timeout=PATIENCE_S)[1] == b""
+        assert running.returncode == 128 + signal.SIGPIPE
 
 
 def test_the_exit_status_stays_when_an_error_cannot_be_told():
