@@ -137,7 +137,8 @@ class CtlChannel:
         self._event_rate = Rate(EVENTS_BURST, EVENTS_PER_S, time.monotonic())
         self._parser = ctl.CtlParser()
         channel.shortcut = self._take_plain_ack
-        self.greenlets = [gevent.spawn(self._read), gevent.spawn(self._write)]
+        gevent.spawn(self._read)
+        gevent.spawn(self._write)
 
     def call(
         self,
@@ -182,7 +183,7 @@ class CtlChannel:
         return None if call is None else time.monotonic() - call.sent_s
 
     def close(self, reason: str) -> None:
-        """Fail all commands with VmGone; the channel takes no more."""
+        """Fail all commands with VmGone, and close the channel; its greenlets end."""
         if self._gone is not None:
             return
         self._gone = reason
@@ -191,6 +192,8 @@ class CtlChannel:
         while self._calls:
             self._calls.popleft().finish(error=VmGone(reason))
         self._stop_watching()
+        self._stream.close()
+        self._has_rest.ring()
 
     # ---- deadlines: one timer for all, as hardly any is ever missed
 
@@ -251,7 +254,7 @@ class CtlChannel:
 
     def _write(self) -> None:
         try:
-            while True:
+            while self._gone is None:
                 self._has_rest.wait()
                 self._stream.send_all(self._rest)
                 self._rest = memoryview(b"")

@@ -87,7 +87,18 @@ class IoChannel:
         self._parser = TtyParser()
         self._dump = IoDump(vm)
         self._broken = False
-        self.greenlets = [gevent.spawn(self._read), gevent.spawn(self._write)]
+        self._closed = False
+        # Rung for a reader that waits for a shim.
+        self._has_room = Bell()
+        gevent.spawn(self._read)
+        gevent.spawn(self._write)
+
+    def close(self) -> None:
+        """Close the channel; its greenlets end."""
+        self._closed = True
+        self._stream.close()
+        self._has_work.ring()
+        self._has_room.ring()
 
     # ---- to the VM
 
@@ -169,7 +180,7 @@ class IoChannel:
     def _write(self) -> None:
         """Send what has to wait for the VM; the writer greenlet."""
         try:
-            while True:
+            while not self._closed:
                 self._has_work.wait()
                 self._stream.send_all(self._rest)
                 self._rest = b""
@@ -220,7 +231,8 @@ class IoChannel:
             while count := self._stream.receive_into(buffer):
                 for session in self._route(buffer[:count]):
                     # Read no more: what nobody takes must stay in the VM.
-                    self._wait_for_shim(session)
+                    if not self._closed:
+                        self._wait_for_shim(session)
                 if count == READ_BYTES:
                     # There is more, and this VM is not the only one.
                     give_way()
@@ -290,12 +302,12 @@ class IoChannel:
             extra=session_tags(session, **why),
         )
         queue = session.output.queue
-        while session.output.full:
-            taken = Event()
-            queue.on_taken = taken.set
-            taken.wait()
-            queue.on_taken = None
-        log.warning("session has room again: the VM's output goes on", extra=fields)
+        queue.on_taken = self._has_room.ring
+        while session.output.full and not self._closed:
+            self._has_room.wait()
+        queue.on_taken = None
+        if not self._closed:
+            log.warning("session has room again: the VM's output goes on", extra=fields)
 
     def _end(self, route: Route, seq: int, piece: memoryview) -> None:
         """Take an end of file or an exit status."""

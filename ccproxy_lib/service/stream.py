@@ -31,7 +31,8 @@ class Stream:
     """A connected stream socket, for one reading and one writing greenlet.
 
     Takes over the descriptor of ``connected``.  All methods raise OSError as
-    sockets do.  It must not be closed while somebody waits.
+    sockets do.  Whoever waits when it is closed wakes up: the reader finds the end
+    of the stream, and the writer that nothing more can be sent.
 
     ``shortcut``, if any, is asked in the hub what to do with what the reader of
     :meth:`receive` waits for: it returns True if it has seen to it, and then the
@@ -48,6 +49,7 @@ class Stream:
         "_recv",
         "_watching",
         "_writable",
+        "_writer",
         "plain",
         "shortcut",
     )
@@ -64,6 +66,7 @@ class Stream:
         self._watching = False
         self._reader: Any = None
         self._writable: Any = None
+        self._writer: Any = None
         self._drained = True
         self._full_reads = 0
         self._limit = 0
@@ -93,8 +96,8 @@ class Stream:
     def receive_into(self, buffer: memoryview) -> int:
         """Wait for data, put it into ``buffer`` and return how much; 0 at the end of the stream."""
         while True:
-            if self._drained:
-                self._wait_readable()
+            if self._drained and self._wait_readable() is not None:
+                return 0  # the stream was closed meanwhile
             try:
                 count = self.plain.recv_into(buffer)
             except BlockingIOError:
@@ -128,10 +131,17 @@ class Stream:
             data = memoryview(data)[sent:]
 
     def wait_writable(self) -> None:
-        """Wait until the socket takes more."""
+        """Wait until the socket takes more, or is closed."""
         if self._writable is None:
             self._writable = self._hub.loop.io(self.plain.fileno(), WRITABLE)
-        self._wait(self._writable)
+        watcher = self._writable
+        self._writer = getcurrent()
+        watcher.start(self._writer.switch)
+        try:
+            self._hub.switch()
+        finally:
+            self._writer = None
+            watcher.stop()
 
     def send_descriptor(self, byte: bytes, descriptor: int) -> None:
         """Send one byte with a descriptor, in a write of its own."""
@@ -155,9 +165,21 @@ class Stream:
         self._readable = self._writable = None
         self._watching = False
         self.plain.close()
+        if self._reader is not None or self._writer is not None:
+            self._hub.loop.run_callback(self._wake)
+
+    def _wake(self) -> None:
+        """Wake those who still wait for what will never come; runs in the hub.
+
+        To kill them would cost more than all else that ends with a connection.
+        """
+        if self._reader is not None:
+            self._reader.switch(b"")
+        if self._writer is not None:
+            self._writer.switch()
 
     def _wait_readable(self) -> bytes | None:
-        """Wait for data; return it if it has been received already.
+        """Wait for data; return it if it has been received already, b"" at the end.
 
         The watcher goes on when the wait is over, as the next one seldom is far:
         to start and stop it each time costs more than all the rest of waiting.
@@ -198,15 +220,6 @@ class Stream:
                 return
             if not taken:
                 reader.switch(data)
-
-    def _wait(self, watcher: Any) -> None:
-        if watcher is None:
-            raise OSError(errno.EBADF, "the stream was closed")
-        watcher.start(getcurrent().switch)
-        try:
-            self._hub.switch()
-        finally:
-            watcher.stop()
 
 
 class Bell:

@@ -84,7 +84,6 @@ class VmLink:
         except BaseException:
             ctl_channel.close()
             raise
-        self._streams = (ctl_channel, io_channel)
         self._console_path = console_path
         self.follow_console()
         self.ctl = CtlChannel(
@@ -281,21 +280,14 @@ class VmLink:
             elif session.state not in OVER:
                 error = None if session.stdio else VmGone(self._reason)
                 self._process_over(session, STATUS_NO_PROCESS, error)
-        # In a greenlet of its own: it waits, and a reader that is still busy with what
-        # it has just read must not.
-        gevent.spawn(self._tear_down)
+        self.io.close()
+        if self._console is not None:
+            # Without waiting: a reader that is still busy with what it has read must not.
+            self._console.kill(block=False)
         self._on_closed(self)
 
     def _agent_event(self, text: str) -> None:
         self._events.tell("agent-event", self.vm.id, data=text[:MAX_EVENT_TEXT])
-
-    def _tear_down(self) -> None:
-        greenlets = [*self.ctl.greenlets, *self.io.greenlets]
-        if self._console is not None:
-            greenlets.append(self._console)
-        gevent.killall(greenlets)
-        for channel in self._streams:
-            channel.close()
 
 
 def _far_number() -> int:

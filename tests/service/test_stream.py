@@ -24,6 +24,46 @@ def test_a_closed_stream_is_refused_and_not_waited_for() -> None:
         assert refusal.value.errno == errno.EBADF
 
 
+def test_closing_a_stream_wakes_those_who_wait(ends) -> None:
+    """The greenlets of a VM that is over end by themselves."""
+    stream, _ = ends
+    reader = gevent.spawn(stream.receive, 10)
+    writer = gevent.spawn(stream.send_all, bytes(1 << 24))
+    gevent.idle()
+    stream.close()
+    assert reader.get() == b""
+    with pytest.raises(OSError):
+        writer.get()
+
+
+def test_closing_a_stream_wakes_who_reads_into_a_buffer(ends) -> None:
+    stream, _ = ends
+    reader = gevent.spawn(stream.receive_into, memoryview(bytearray(10)))
+    gevent.idle()
+    stream.close()
+    assert reader.get() == 0
+
+
+def test_a_reader_that_a_close_finds_awake_is_woken_once(ends) -> None:
+    """Its shortcut has the stream closed, and leaves the data to it nevertheless."""
+    stream, theirs = ends
+
+    def close(data: bytes) -> bool:
+        stream.close()
+        return False
+
+    def read_and_wait() -> bytes:
+        data = stream.receive(10)
+        gevent.sleep(0.001)
+        return data
+
+    stream.shortcut = close
+    reader = gevent.spawn(read_and_wait)
+    gevent.idle()
+    theirs.sendall(b"data")
+    assert reader.get() == b"data"
+
+
 def test_a_reader_that_always_finds_more_leaves_turns_to_others(ends) -> None:
     stream, theirs = ends
     theirs.sendall(bytes(1000))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import threading
 
 import pytest
@@ -87,6 +89,27 @@ def test_without_a_spool_the_vm_waits_when_the_buffer_is_full(pair):
         assert not spools(daemon)
         assert len(shim.read_stdout_bytes(4 * MIB)) == 4 * MIB
         sender.join()
+
+
+def test_a_vm_that_goes_while_it_waits_for_a_shim_leaves_no_greenlet(pair):
+    daemon, vm, runtime = pair("-session-buffer", "64K", "-session-spool", "0")
+    before = daemon.greenlets()
+    _, shim, stdio = one_session(daemon, runtime, vm, "c1")
+    with shim:
+        sender = threading.Thread(target=flood_while_it_is_there, args=(vm, stdio))
+        sender.start()
+        daemon.wait_for_log("session is full")
+        for channel in (vm.ctl, vm.io):  # closing would not end the sender's call
+            channel.shutdown(socket.SHUT_RDWR)
+        sender.join()
+        # Four of the VM have gone; the shim has come, and what waits to write to it.
+        wait_until(lambda: daemon.greenlets() == before - 4 + 2, "the VM's greenlets are over")
+    assert "session has room again" not in daemon.log
+
+
+def flood_while_it_is_there(vm, stdio):
+    with contextlib.suppress(OSError):
+        flood(vm, stdio, 64 * MIB)
 
 
 def test_a_spool_that_cannot_be_made_makes_the_vm_wait(start_daemon, scripted):
