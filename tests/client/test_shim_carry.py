@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 from pathlib import Path
@@ -13,7 +14,7 @@ from ccproxy_lib.client import Shim
 from ccproxy_lib.client.carrier import Carrier
 from ccproxy_lib.client.signals import Signals
 from ccproxy_lib.wire.frames import Command, Stream
-from tests.client.scripted import OUTPUT, PATIENCE_S, TOKEN, Peer, finish, gone, proxy
+from tests.client.scripted import OUTPUT, TOKEN, Peer, finish, gone, proxy
 
 
 def test_output_is_read_while_the_proxy_takes_no_stdin(
@@ -95,17 +96,22 @@ def test_a_signal_handler_that_waits_is_told_so(tmp_path: Path) -> None:
 
     def script(peer: Peer) -> None:
         peer.accept_shim()
-        peer.output(b"x")
-        asked.wait(PATIENCE_S)
-        os.kill(os.getpid(), signal.SIGUSR1)
         gone(peer)
 
-    asked = threading.Event()
-    with proxy(tmp_path, script) as path, Shim(path, TOKEN) as shim:
-        previous = signal.signal(signal.SIGUSR1, lambda *_: shim.signal(signal.SIGTERM))
+    def attend(descriptor: int | None, seconds: float) -> None:
+        """Have the signal come while the shim's own thread reads, and at no other time."""
+        if connected.is_set():
+            signal.raise_signal(signal.SIGUSR1)
+        select.select([descriptor], [], [], seconds)
+
+    def handle(*_: object) -> None:
+        shim.signal(signal.SIGTERM, timeout_s=0.01)
+
+    connected = threading.Event()
+    with proxy(tmp_path, script) as path, Shim(path, TOKEN, attend=attend) as shim:
+        connected.set()
+        previous = signal.signal(signal.SIGUSR1, handle)
         try:
-            assert shim.stdout.read1() == b"x"
-            asked.set()
             with pytest.raises(RuntimeError, match="a signal handler or greenlet must not wait"):
                 shim.wait()
         finally:

@@ -271,14 +271,12 @@ def test_a_deadline_also_holds_while_another_thread_connects_again(tmp_path: Pat
         with pytest.raises(ProxyLost):
             shim.wait()
 
-    with (
-        proxy(tmp_path, only) as path,
-        Shim(path, TOKEN, reconnect_s=0.01, attend=between(pause)) as shim,
-    ):
+    with proxy(tmp_path, only) as path, Shim(path, TOKEN, attend=between(pause)) as shim:
         other = threading.Thread(target=wait)
         other.start()
         assert pausing.wait(PATIENCE_S)
         with pytest.raises(ProxyTimeout, match=r"^no connection to the proxy within 0.01 s$"):
             shim.wait(timeout_s=0.01)
+        shim.close()  # so that the other thread tries no more
         go_on.set()
         other.join()
