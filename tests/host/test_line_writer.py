@@ -20,6 +20,8 @@ from ccproxy_lib.host.line_writer import LineHandler, LineWriter
 
 LIMIT_BYTES = 10_000
 LINE = b"x" * 99 + b"\n"
+# In the place of deadlines where it does not matter when they are.
+PATIENCE_S = 30.0
 
 
 @pytest.fixture
@@ -37,8 +39,8 @@ def pipe():
 def make_writer():
     made = []
 
-    def make(descriptor):
-        writer = LineWriter(descriptor, lambda count: b"dropped %d\n" % count, LIMIT_BYTES)
+    def make(descriptor, limit_bytes=LIMIT_BYTES):
+        writer = LineWriter(descriptor, lambda count: b"dropped %d\n" % count, limit_bytes)
         made.append(writer)
         return writer
 
@@ -152,21 +154,28 @@ def test_a_reader_that_is_gone_costs_nothing(pipe, make_writer):
         writer.write(LINE)
 
 
-def test_an_end_waits_for_a_reader_that_is_only_slow(pipe, make_writer):
-    writer = make_writer(pipe[1])
-    count = fill(writer)
+def test_an_end_waits_for_a_reader_that_is_only_slow(pipe, make_writer, monkeypatch):
+    monkeypatch.setattr(line_writer, "STUCK_S", PATIENCE_S)
+    monkeypatch.setattr(line_writer, "DRAIN_S", PATIENCE_S)
+    lines = numbered(5000)  # far more than goes into the pipe
+    writer = make_writer(pipe[1], len(lines) * len(LINE))
+    for line in lines:
+        writer.write(line)
     os.set_blocking(pipe[0], True)
     got = []
 
     def read() -> None:
-        while sum(map(len, got)) < count * len(LINE):
-            got.append(os.read(pipe[0], 1000))
+        while data := os.read(pipe[0], 1000):
+            got.append(data)
 
     reading = threading.Thread(target=read)
     reading.start()
     writer.drain()
+    writer.close()
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), pipe[1])  # closes the writing end
     reading.join()
-    assert b"".join(got) == LINE * count
+    assert b"".join(got) == b"".join(lines)
 
 
 def test_an_end_does_not_wait_for_a_reader_that_is_stuck(pipe, make_writer, monkeypatch):

@@ -18,6 +18,8 @@ from ccproxy_lib.errors import StartError, UsageError
 from ccproxy_lib.host import listener as listener_module
 from ccproxy_lib.host.listener import MAX_PATH_BYTES, BoundListener, path_of_uri
 
+PATIENCE_S = 30.0
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
@@ -39,7 +41,7 @@ def mode_of(path: str | Path) -> int:
 
 def assert_serves(listening: socket.socket, path: str) -> None:
     """What is sent to ``path`` arrives at ``listening``, behind clients that came before."""
-    listening.settimeout(30)
+    listening.settimeout(PATIENCE_S)
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(path)
         client.sendall(b"hello")
@@ -158,7 +160,7 @@ def test_whoever_sees_the_file_can_connect(path: str) -> None:
                 connected = client.submit(connect_as_soon_as_it_is_there)
                 # Closed after that only: whoever connects to one that goes away may be refused.
                 with closing(BoundListener(path)):
-                    assert connected.result(timeout=10)
+                    assert connected.result(timeout=PATIENCE_S)
         finally:
             over.set()
 
@@ -178,7 +180,10 @@ def test_a_change_of_directory_changes_nothing(
 
 
 @pytest.mark.parametrize("remains", [False, True])
-def test_of_daemons_that_start_at_once_one_wins(path: str, remains: bool) -> None:
+def test_of_daemons_that_start_at_once_one_wins(
+    path: str, remains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener_module, "LOCK_PATIENCE_S", PATIENCE_S)
     def start() -> BoundListener | str:
         barrier.wait()
         try:

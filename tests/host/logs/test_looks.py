@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import select
 import unicodedata
 from collections.abc import Callable
 from typing import Any
@@ -16,13 +17,19 @@ from ccproxy_lib.errors import UsageError
 from ccproxy_lib.host import logs
 from tests.host.logs.logged import fields, log, logged
 
+PATIENCE_S = 30.0
+
 
 def logged_to_terminal(write: Callable[[], None], **options: Any) -> str:
     master, slave = os.openpty()
     with open(master, "rb", buffering=0) as screen, open(slave, "w") as terminal:
         logs.set_up(logging.DEBUG, terminal, **options)
         write()
-        return screen.read(65536).decode()
+        shown = b""
+        while not shown.endswith(b"\r\n"):  # which may come behind the rest of the line
+            assert select.select([screen], [], [], PATIENCE_S)[0], shown
+            shown += screen.read(65536)
+        return shown.decode()
 
 
 def test_on_a_terminal_it_is_for_eyes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,6 +42,7 @@ def test_on_a_terminal_it_is_for_eyes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_guest_cannot_play_with_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
     monkeypatch.setenv("NO_COLOR", "1")
     screen = logged_to_terminal(
         lambda: log.error("%s", "\x1b]0;mine\x07\x9b2J\n", extra=logs.tags(why="\x1b[2J"))
