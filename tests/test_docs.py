@@ -179,14 +179,15 @@ def test_messages_that_operators_look_for_are_the_programs() -> None:
     messages = {each for each in quoted(columns) | quoted(headings) if " " in each} - NOT_OURS
     messages |= set(re.findall(r'\bmsg="([^"]+)"', text))
     assert len(messages) > 30
-    texts = texts_of_sources()
+    # What names a limit may get that later.
+    texts = {each: re.compile(each + r"( \(-[\w-]+\))?") for each in texts_of_sources()}
     # What the system gives as its reason is known to Python.
     reasons = {f"... {os.strerror(number)}" for number in range(1, 120)}
     for message in messages - reasons:
-        # A heading may be the beginning alone; what names a limit may get that later.
-        start = re.escape(message)
-        limit = r"( \(-[\w-]+\))?"
-        assert any(re.fullmatch(each + limit, message) or start in each for each in texts), message
+        start = re.escape(message)  # a heading may be the beginning alone
+        assert any(start in text or whole.fullmatch(message) for text, whole in texts.items()), (
+            message
+        )
 
 
 # ---- tables
