@@ -184,6 +184,7 @@ def test_of_daemons_that_start_at_once_one_wins(
     path: str, remains: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener_module, "LOCK_PATIENCE_S", PATIENCE_S)
+
     def start() -> BoundListener | str:
         barrier.wait()
         try:
