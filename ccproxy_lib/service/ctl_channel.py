@@ -11,6 +11,7 @@ finishes those that the socket does not take in one go.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import deque
@@ -37,6 +38,8 @@ from ccproxy_lib.wire import ctl
 from ccproxy_lib.wire.ctl import Code, CtlMessage
 
 READ_BYTES = 65536
+# More than any socket holds, and an end for an agent that goes on sending.
+DRAIN_READS = 16
 PLAIN_ACK = ctl.encode(Code.ACK)
 NEVER = float("inf")
 # How many of an agent's events are logged at once, and a second.
@@ -134,6 +137,9 @@ class CtlChannel:
         self._alarm: Any = None
         self._alarm_s = NEVER
         self._gone: str | None = None
+        # Whether no more commands leave, and whether what the agent says makes sense.
+        self._ending = False
+        self._broken = False
         self._event_rate = Rate(EVENTS_BURST, EVENTS_PER_S, time.monotonic())
         self._parser = ctl.CtlParser()
         channel.shortcut = self._take_plain_ack
@@ -195,6 +201,17 @@ class CtlChannel:
         self._stream.close()
         self._has_rest.ring()
 
+    def drain(self) -> None:
+        """Take what the agent has said before it went, and send it no more; never waits."""
+        self._ending = True
+        with contextlib.suppress(OSError, ProtocolError):
+            for _ in range(0 if self._broken else DRAIN_READS):
+                data = self._stream.plain.recv(READ_BYTES)
+                if not data:
+                    return
+                for message in self._parser.feed(data):
+                    self._take(message)
+
     # ---- deadlines: one timer for all, as hardly any is ever missed
 
     def _watch(self, deadline_s: float) -> None:
@@ -238,7 +255,7 @@ class CtlChannel:
 
     def _send_next(self) -> None:
         """Send the next command, unless one is outstanding."""
-        if self._outstanding is None and self._calls:
+        if self._outstanding is None and self._calls and not self._ending:
             call = self._calls.popleft()
             self._outstanding = call
             call.sent_s = time.monotonic()
@@ -246,7 +263,7 @@ class CtlChannel:
             try:
                 sent = self._stream.try_send((call.message,))
             except OSError as error:
-                self._on_lost(f"writing to the control channel failed: {error.strerror}")
+                self._cannot_write(error)
                 return
             if sent < len(call.message):
                 self._rest = memoryview(call.message)[sent:]
@@ -259,7 +276,11 @@ class CtlChannel:
                 self._stream.send_all(self._rest)
                 self._rest = memoryview(b"")
         except OSError as error:
-            self._on_lost(f"writing to the control channel failed: {error.strerror}")
+            self._cannot_write(error)
+
+    def _cannot_write(self, error: OSError) -> None:
+        self._broken = True  # no answer can be for a command that has not left
+        self._on_lost(f"writing to the control channel failed: {error.strerror}")
 
     def _read(self) -> None:
         try:
@@ -268,6 +289,7 @@ class CtlChannel:
                     self._take(message)
             reason = "the agent closed the control channel"
         except ProtocolError as error:
+            self._broken = True
             reason = f"the agent broke the control protocol: {error}"
         except OSError as error:
             reason = f"reading the control channel failed: {error.strerror}"

@@ -251,11 +251,12 @@ class VmLink:
         """The VM is gone: drop it and all that belongs to it."""
         if self._closed:
             return
+        # Either channel may end first: what the VM has said on the other still counts.
+        self.ctl.drain()
         level = logging.INFO if self._leaving else logging.WARNING
         log.log(level, "VM lost", extra=tags(vm=self.vm.id, reason=reason))
         if not self.unregistered:
             self._events.tell("vm-lost", self.vm.id, reason=reason)
-        # The control channel may end first: what its processes have said still counts.
         self.io.drain()
         self.close(reason)
 

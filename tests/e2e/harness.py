@@ -88,6 +88,24 @@ class Program:
             self.process.terminate()
         return self.process.wait(PATIENCE_S)
 
+    @contextlib.contextmanager
+    def stopped(self):
+        """Stop the program for a while; what comes meanwhile it finds all at once."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            wait_until(lambda: self._state() == "T", "the program has stopped")
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+    def wait_until_idle(self) -> None:
+        """Wait until the program waits, and so has done, and said, all that it could."""
+        wait_until(lambda: self._state() == "S", "the program has nothing to do")
+
+    def _state(self) -> str:
+        """The letter that ps shows."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 

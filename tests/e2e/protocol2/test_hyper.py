@@ -61,6 +61,20 @@ def test_agent_events_at_any_moment_disturb_no_command(daemon, registered):
     assert runtime.answer() == b"pong"
 
 
+@pytest.mark.parametrize("first", ["ctl", "io"])
+def test_the_last_answer_of_an_agent_counts_whichever_channel_ends_first(daemon, registered, first):
+    vm, runtime = registered
+    runtime.hyper_command("destroypod")
+    vm.command()
+    with daemon.stopped():
+        vm.send(Code.ACK, b"destroyed")
+        getattr(vm, first).close()
+        vm.hang_up()
+    assert runtime.answer() == b"destroyed"
+    with pytest.raises(Refused, match="is gone"):
+        runtime.hyper("ping")
+
+
 def test_concurrent_commands_get_their_own_answers(daemon, registered, vm_id):
     vm, _ = registered
     clients = [daemon.client() for _ in range(8)]
