@@ -18,7 +18,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import gevent
 from gevent.event import Event
 from gevent.hub import Waiter, get_hub
 
@@ -31,6 +30,7 @@ from ccproxy_lib.errors import (
     VmGone,
 )
 from ccproxy_lib.host.logs import tags
+from ccproxy_lib.service.crew import Crew
 from ccproxy_lib.service.stream import Bell, Stream
 from ccproxy_lib.state.counters import Counters
 from ccproxy_lib.state.rate import Rate
@@ -108,14 +108,15 @@ class Call:
 class CtlChannel:
     """Commands to one agent.
 
-    ``on_event`` gets what the agent tells unasked, ``on_lost`` the reason when
-    the channel ends.
+    ``crew`` has its reader and its writer.  ``on_event`` gets what the agent tells
+    unasked, ``on_lost`` the reason when the channel ends.
     """
 
     def __init__(
         self,
         vm_id: str,
         channel: Stream,
+        crew: Crew,
         max_commands: int,
         counters: Counters,
         on_event: Callable[[str], None],
@@ -143,8 +144,8 @@ class CtlChannel:
         self._event_rate = Rate(EVENTS_BURST, EVENTS_PER_S, time.monotonic())
         self._parser = ctl.CtlParser()
         channel.shortcut = self._take_plain_ack
-        gevent.spawn(self._read)
-        gevent.spawn(self._write)
+        crew.spawn(self._read)
+        crew.spawn(self._write)
 
     def call(
         self,

@@ -22,6 +22,7 @@ from gevent.event import Event
 from ccproxy_lib.errors import ProtocolError
 from ccproxy_lib.host.hangup import HasDescriptor, hung_up
 from ccproxy_lib.host.logs import tags
+from ccproxy_lib.service.crew import Crew
 from ccproxy_lib.service.io_dump import IoDump, Messages
 from ccproxy_lib.service.stream import Bell, Stream
 from ccproxy_lib.service.traces import session_tags
@@ -57,14 +58,15 @@ _buffer = memoryview(bytearray(READ_BYTES))
 class IoChannel:
     """The streams of one VM.
 
-    ``on_exit`` is called with a session and its process's exit status,
-    ``on_lost`` with the reason when the channel ends.
+    ``crew`` has its reader and its writer.  ``on_exit`` is called with a session and
+    its process's exit status, ``on_lost`` with the reason when the channel ends.
     """
 
     def __init__(
         self,
         vm: Vm,
         channel: Stream,
+        crew: Crew,
         buffer_bytes: int,
         on_exit: Callable[[Session, int], None],
         on_lost: Callable[[str], None],
@@ -90,8 +92,8 @@ class IoChannel:
         self._closed = False
         # Rung for a reader that waits for a shim.
         self._has_room = Bell()
-        gevent.spawn(self._read)
-        gevent.spawn(self._write)
+        crew.spawn(self._read)
+        crew.spawn(self._write)
 
     def close(self) -> None:
         """Close the channel; its greenlets end."""
