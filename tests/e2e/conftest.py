@@ -37,6 +37,7 @@ def daemon(shared_daemon):
     yield shared_daemon
     assert shared_daemon.process.poll() is None, shared_daemon.log
     wait_until(lambda: shared_daemon.descriptors() == descriptors, "everything is closed")
+    shared_daemon.wait_until_idle()  # what it says of that is not for the next test
     if not UNDER_COVERAGE:
         wait_until(lambda: shared_daemon.greenlets() <= greenlets, "all greenlets have ended")
     assert not shared_daemon.children()

@@ -60,6 +60,8 @@ def test_a_shim_and_a_watcher(daemon, vm, vm_id, program):
         assert shim.stderr.readline() == b"a line\n"
         shim.send_signal(signal.SIGTERM)
         assert shim.wait(PATIENCE_S) == 7
+        # The kernel does not say which of two clients was first.
+        wait_until(lambda: not client.status(vm_id)["vms"][0]["sessions"], "the shim has gone")
         client.unregister_vm(vm_id)
         out, err = watcher.communicate(timeout=PATIENCE_S)
     assert (watcher.returncode, err) == (0, b"")

@@ -219,4 +219,5 @@ def test_it_tells_when_the_daemon_is_gone(browser, start_daemon) -> None:
     assert page.by_id("vms-none") == "No VM is registered."
     assert daemon.stop() == 0
     page.wait_for("the daemon does not answer")
-    assert all("ERR_CONNECTION_REFUSED" in each for each in page.complaints())
+    # A question may have been on its way when the daemon ended.
+    assert all("net::ERR_" in each for each in page.complaints())

@@ -46,6 +46,10 @@ class Trace:
             return f"TMPDIR={self.directory}".encode() in variables
         return False
 
+    def wait_for_all(self) -> None:
+        """Find demo, daemon, agent and command; one that becomes another has no variables yet."""
+        wait_until(lambda: len(self.processes()) == 4, "all four are found")
+
     def files(self) -> list[str]:
         return os.listdir(self.directory)
 
@@ -189,8 +193,7 @@ def test_a_demo_without_standard_streams(trace):
 def test_a_signal_in_the_middle(trace, number):
     with started(trace, "--", *STUBBORN) as demo:
         assert demo.stdout.readline() == b"started\n"
-        # Also shows that the trace finds them: demo, daemon, agent and command.
-        assert len(trace.processes()) == 4
+        trace.wait_for_all()
         demo.send_signal(number)
         _, errors = demo.communicate(timeout=PATIENCE_S)
     assert demo.returncode == 128 + number
@@ -200,6 +203,7 @@ def test_a_signal_in_the_middle(trace, number):
 def test_an_impatient_user_does_not_stop_the_cleaning_up(trace):
     with started(trace, "--", *STUBBORN) as demo:
         assert demo.stdout.readline() == b"started\n"
+        trace.wait_for_all()
         demo.terminate()
         wait_until(lambda: len(trace.processes()) < 4, "the cleaning up has begun")
         demo.send_signal(signal.SIGINT)
@@ -217,9 +221,27 @@ def test_a_signal_while_it_starts(trace):
     assert errors == b"\ninterrupted; everything is cleaned up\n"
 
 
-@pytest.mark.parametrize("command", [(), ("--", "yes")])
-def test_nobody_reads_what_it_shows(trace, command):
-    with started(trace, *command) as demo:
+def test_nobody_reads_what_it_shows(trace):
+    reader, writer = os.pipe()
+    with open(reader, "rb", buffering=0) as shown, open(writer, "wb", buffering=0) as pipe:
+        # It has room for the first line, but not for all: the demo is not through with it.
+        taken = fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, select.PIPE_BUF) - 256
+        pipe.write(bytes(taken))
+        with started(trace, stdout=pipe) as demo:
+            pipe.close()
+            wait_until(lambda: unread_bytes(shown) > taken, "the first line is shown")
+            shown.close()
+            assert demo.wait(PATIENCE_S) == 128 + signal.SIGPIPE
+            assert demo.stderr.read() == b""
+
+
+def unread_bytes(pipe) -> int:
+    count = fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))
+    return int.from_bytes(count, sys.byteorder)
+
+
+def test_nobody_reads_what_its_command_shows(trace):
+    with started(trace, "--", "yes") as demo:
         assert demo.stdout.readline()
         demo.stdout.close()
         assert demo.wait(PATIENCE_S) == 128 + signal.SIGPIPE

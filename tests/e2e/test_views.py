@@ -157,6 +157,25 @@ def ended(terminal: Terminal) -> tuple[int, str]:
     return status, shown(last)
 
 
+@contextlib.contextmanager
+def flowing(vm, shim):
+    """Have a process put out more and more, as a rate shows for the time between two looks."""
+    over = threading.Event()
+
+    def flow() -> None:
+        while not over.wait(0.01):
+            vm.output(1, bytes(50_000))
+            shim.read_stdout_bytes(50_000)
+
+    thread = threading.Thread(target=flow)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_top_shows_what_moves_and_ends_with_q(daemon, registered, vm_id, top):
     vm, runtime = registered
     (token,) = runtime.attach(vm_id, 1)
@@ -166,10 +185,9 @@ def test_top_shows_what_moves_and_ends_with_q(daemon, registered, vm_id, top):
         runtime.hyper_command("newcontainer", container("c1", "sh"), token)
         vm.ack()
         runtime.answer()
-        vm.output(1, bytes(4096))
-        shim.read_stdout_bytes(4096)
-        terminal.expect(rf"{vm_id} +ok +\S+ +1 +0 +\d+K +0 ")
-        terminal.expect(r"c1 +running +[^\n]*? \d+K ")
+        with flowing(vm, shim):
+            terminal.expect(rf"{vm_id} +ok +\S+ +1 +0 +[\d.]+[KM] +0 ")
+            terminal.expect(r"c1 +running +[^\n]*? [\d.]+[KM] ")
         vm.exit(1, 0)
         shim.collect()
     terminal.send("x")

@@ -11,6 +11,9 @@ import pytest
 
 from ccproxy_lib.service.stream import Stream
 
+# For a test that hangs; nothing here takes any time.
+PATIENCE_S = 30.0
+
 
 def test_a_closed_stream_is_refused_and_not_waited_for() -> None:
     ours, theirs = socket.socketpair()
@@ -19,7 +22,7 @@ def test_a_closed_stream_is_refused_and_not_waited_for() -> None:
         with pytest.raises(TimeoutError):
             stream.receive_within(10, 0.001)  # it has been waited for before
         stream.close()
-        with gevent.Timeout(5), pytest.raises(OSError) as refusal:
+        with gevent.Timeout(PATIENCE_S), pytest.raises(OSError) as refusal:
             stream.receive(10)
         assert refusal.value.errno == errno.EBADF
 
@@ -92,7 +95,7 @@ class Taker:
 def make_ends() -> Iterator[tuple[Stream, socket.socket]]:
     ours, theirs = socket.socketpair()
     stream = Stream(ours)
-    with theirs, gevent.Timeout(5):
+    with theirs, gevent.Timeout(PATIENCE_S):
         yield stream, theirs
     stream.close()
 

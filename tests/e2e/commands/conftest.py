@@ -11,16 +11,15 @@ from tests.e2e.harness import SandboxVm, container, wait_until
 @pytest.fixture(scope="package")
 def service(shared_daemon, tmp_path_factory):
     """A VM with the container "first" on the shared daemon, for all tests here."""
-    before = shared_daemon.descriptors(), shared_daemon.greenlets()
+    descriptors, greenlets = shared_daemon.descriptors(), shared_daemon.greenlets()
     vm = SandboxVm(tmp_path_factory.mktemp("tools"))
     with shared_daemon.client() as runtime:
         runtime.register(vm, "tools")
         runtime.hyper("newcontainer", container("first", "sleep", "1000"))
         yield Tools(shared_daemon.path, "tools", runtime)
     vm.stop()
-    wait_until(
-        lambda: (shared_daemon.descriptors(), shared_daemon.greenlets()) == before, "all is closed"
-    )
+    wait_until(lambda: shared_daemon.descriptors() == descriptors, "everything is closed")
+    wait_until(lambda: shared_daemon.greenlets() <= greenlets, "all greenlets have ended")
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from tests.e2e.harness import wait_until
@@ -106,21 +108,39 @@ def test_what_is_no_http_harms_nobody(web, daemon, request_text) -> None:
     assert web.json()["pid"] == daemon.pid
 
 
+BEGINNING = b"GET /status HTTP/1.1\r\nHost: "
+SERVED_AT_ONCE = 32
+
+
 def test_slow_clients_are_cut_off(start_daemon) -> None:
     # One of its own: each request of another test would have to be quick, too.
-    daemon = start_daemon("-pprof", "-pprof-port", "0", "-frame-timeout", "1")
+    daemon = start_daemon("-pprof", "-pprof-port", "0", "-frame-timeout", "0.2")
+    web = over_tcp(daemon)
+    with contextlib.ExitStack() as stack:
+        # So that the time that they have does not depend on ours.
+        with daemon.stopped():
+            slow = [stack.enter_context(web.connect()) for _ in range(SERVED_AT_ONCE + 8)]
+            for each in slow:
+                each.sendall(BEGINNING)
+            last = stack.enter_context(web.connect())
+            last.sendall(BEGINNING + b"localhost\r\n\r\n")
+        # This one is answered when they are gone.
+        assert last.recv(100).startswith(b"HTTP/1.1 200 ")
+        for each in slow:
+            assert each.recv(1) == b""
+
+
+def test_no_more_than_so_many_are_served_at_once(start_daemon) -> None:
+    daemon = start_daemon("-pprof", "-pprof-port", "0")
     web = over_tcp(daemon)
     before = daemon.descriptors()
-    slow = [web.connect() for _ in range(40)]
-    for each in slow:
-        each.sendall(b"GET /status HTTP/1.1\r\nHost: ")
-    wait_until(lambda: daemon.descriptors() >= before + 30, "they are connected")
-    assert daemon.descriptors() <= before + 32
-    # More of them than are served at once: this one is answered when they are gone.
+    with contextlib.ExitStack() as stack:
+        for _ in range(SERVED_AT_ONCE + 8):
+            stack.enter_context(web.connect()).sendall(BEGINNING)
+        wait_until(lambda: daemon.descriptors() >= before + SERVED_AT_ONCE, "it serves so many")
+        daemon.wait_until_idle()
+        assert daemon.descriptors() == before + SERVED_AT_ONCE
     assert web.json()["pid"] == daemon.pid
-    for each in slow:
-        assert each.recv(1) == b""
-        each.close()
 
 
 def test_a_reader_that_goes_away_harms_nobody(web, registered, vm_id) -> None:

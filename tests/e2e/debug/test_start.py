@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from tests.e2e.harness import PATIENCE_S, PROGRAM, TOP
-from tests.e2e.web import Web, wait_for_profiler
+from tests.e2e.web import Web
 
 CLONE_NEWNET = 0x40000000
 
@@ -32,12 +32,7 @@ def test_a_unix_socket_will_do(start_daemon, tmp_path) -> None:
     assert web.json()["pid"] == daemon.pid
     assert web.ask("/metrics", Host="any.name").status == 200
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
-    # It ends at once, whoever is being served.
-    with web.connect() as waiting:
-        waiting.sendall(b"GET /debug/profile?seconds=60 HTTP/1.1\r\n\r\n")
-        wait_for_profiler(web)
-        assert daemon.stop() == 0
-        assert b" 200 " not in waiting.recv(1 << 16)
+    assert daemon.stop() == 0
     assert not os.path.exists(path)
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 
+from ccproxy_lib.wire import ctl
 from ccproxy_lib.wire.ctl import Code
 from ccproxy_lib.wire.frames import Command, Type
 from tests.e2e.harness import Refused, container, process
@@ -99,8 +100,7 @@ def test_a_stale_answer_is_not_taken_for_the_next_commands(daemon, scripted, vm_
         runtime.command(Command.REGISTER_VM, members)
         accepting.join()
         assert vm.command().code == Code.PING
-        vm.send(Code.ACK, b"stale")
-        vm.send(Code.ACK, b"pong")
+        vm.ctl.sendall(ctl.encode(Code.ACK, b"stale") + ctl.encode(Code.ACK, b"pong"))
         runtime.answer()
         assert_alive(vm, runtime)
 

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from ccproxy_lib.wire.ctl import Code
-from tests.e2e.harness import Refused
+from tests.e2e.harness import PATIENCE_S, Refused
 from tests.e2e.steps import MIB, assert_alive, flood, one_session
 
 pytestmark = pytest.mark.lasting
@@ -27,7 +27,7 @@ def test_orderly_end_with_stuck_peers(pair, number):
         daemon.process.send_signal(number)
         with pytest.raises(Refused, match="the proxy is stopping"):
             other.answer()
-        assert daemon.process.wait(5) == 0
+        assert daemon.process.wait(PATIENCE_S) == 0
         assert not os.path.exists(daemon.path)
         assert vm.ctl.recv(1) == b""
 
