@@ -9,11 +9,7 @@ waits where that cannot be.
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import socket
-import sys
-import termios
 from collections.abc import Callable, Iterable, Sequence
 
 import gevent
@@ -27,29 +23,24 @@ from ccproxy_lib.service.io_dump import IoDump, Messages
 from ccproxy_lib.service.stream import Bell, Stream
 from ccproxy_lib.service.traces import session_tags
 from ccproxy_lib.service.turns import give_way
+from ccproxy_lib.service.unread import Unread
 from ccproxy_lib.service.waiting import LEFT_BEHIND_BYTES, LOOK_EVERY_S
 from ccproxy_lib.state.input import Input, InputQueue
 from ccproxy_lib.state.output import Buffer
 from ccproxy_lib.state.session import Session
 from ccproxy_lib.state.vm import Route, Vm
-from ccproxy_lib.wire.tty import HEADER_BYTES, MAX_TO_AGENT_BYTES, TtyParser
+from ccproxy_lib.wire.tty import HEADER_BYTES, TtyParser
 
 READ_BYTES = 256 * 1024
 # More than any socket holds, and an end for a guest that goes on sending.
 DRAIN_READS = 64
-WRITES_IN_A_ROW = 16
-# Doubled by the kernel.  Large enough for a write of 4096 bytes to stay in one
-# piece (half of it, less a little); a socket polls as writable again when at
-# most a quarter of it is unread.
-SEND_BUFFER_BYTES = 4352
-WRITABLE_UNREAD_BYTES = SEND_BUFFER_BYTES * 2 // 4
+WRITES_IN_A_ROW = 8
 
 log = logging.getLogger(__name__)
 
 # A message of this length may be an exit status.
 STATUS_BYTES = HEADER_BYTES + 1
 
-_NO_INT = bytes(4)
 # All readers share one buffer: what a read brings has left it, or has been copied,
 # before the reader waits for anything.
 _buffer = memoryview(bytearray(READ_BYTES))
@@ -71,7 +62,6 @@ class IoChannel:
         on_exit: Callable[[Session, int], None],
         on_lost: Callable[[str], None],
     ) -> None:
-        channel.plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._vm = vm
         self._stream = channel
         self._buffer_bytes = buffer_bytes
@@ -84,8 +74,7 @@ class IoChannel:
         # The writer's work: what the flush could not send, then the queue.
         self._rest: Buffer = b""
         self._has_work = Bell()
-        # What the VM has not read yet is no more than this.
-        self._unread_at_most = 0
+        self._unread = Unread(channel)
         self._parser = TtyParser()
         self._dump = IoDump(vm)
         self._broken = False
@@ -166,10 +155,9 @@ class IoChannel:
                 if not self._input:
                     self._flushing = False
                     return
-                if self._unread() > WRITABLE_UNREAD_BYTES:
+                if not self._unread.is_little():
                     break
-                write = self._next_write(self._unread_at_most)
-                self._unread_at_most += len(write)
+                write = self._next_write()
                 sent = self._stream.try_send((write,))
                 if sent < len(write):
                     self._rest = memoryview(write)[sent:]
@@ -188,13 +176,8 @@ class IoChannel:
                 self._rest = b""
                 writes = 0
                 while self._input:
-                    # Made first: meanwhile the VM may have read what came before.
-                    write = self._next_write(min(self._unread_at_most, WRITABLE_UNREAD_BYTES))
-                    if self._unread() > WRITABLE_UNREAD_BYTES:
-                        self._stream.wait_writable()
-                        self._unread_at_most = WRITABLE_UNREAD_BYTES
-                    self._unread_at_most += len(write)
-                    self._stream.send_all(write)
+                    self._unread.wait_until_little()
+                    self._stream.send_all(self._next_write())
                     writes += 1
                     if writes % WRITES_IN_A_ROW == 0:
                         give_way()  # a VM that reads fast would keep us here
@@ -202,28 +185,11 @@ class IoChannel:
         except OSError as error:
             self._on_lost(f"writing to the I/O channel failed: {error.strerror}")
 
-    def _next_write(self, unread: int) -> bytes:
-        """Return messages for a write while no more than ``unread`` bytes are.
-
-        The VM reads up to 4096 bytes at a time, and each header must come in one
-        piece.  So what it has not read, and all before the end of the last header,
-        must not be more than that.
-        """
-        write = self._input.next_write(MAX_TO_AGENT_BYTES - unread)
+    def _next_write(self) -> bytes:
+        write = self._unread.next_write(self._input)
         if log.isEnabledFor(logging.DEBUG):
             self._dump.to_vm(write)
         return write
-
-    def _unread(self) -> int:
-        """Return how much the VM has not read yet, or somewhat more.
-
-        What was sent since the VM had read everything is a bound, and while that
-        is low enough the kernel need not be asked.  Its count is one, too, as it
-        includes its own overhead.
-        """
-        if self._unread_at_most > WRITABLE_UNREAD_BYTES:
-            self._unread_at_most = min(self._unread_at_most, _unread_bytes(self._stream))
-        return self._unread_at_most
 
     # ---- from the VM
 
@@ -328,9 +294,3 @@ def deliver(session: Session) -> None:
         session.sink.deliver()
     else:
         session.output.keep_unsent()
-
-
-def _unread_bytes(channel: Stream) -> int:
-    """Return SIOCOUTQ (which has TIOCOUTQ's number): what the other end has not read yet."""
-    unread = fcntl.ioctl(channel.plain, termios.TIOCOUTQ, _NO_INT)
-    return int.from_bytes(unread, sys.byteorder)

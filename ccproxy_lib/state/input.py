@@ -2,7 +2,8 @@
 
 The agent must find each message header whole in one piece, and QEMU hands on
 pieces of at most 4096 bytes.  :meth:`InputQueue.next_write` makes writes for
-which that holds, given how many bytes may still lie unread in the channel.
+which that holds, given how many bytes may still lie unread in the channel, and
+:meth:`InputQueue.next_pieces` those for which it is known where a piece begins.
 """
 
 from __future__ import annotations
@@ -136,6 +137,17 @@ class InputQueue:
         while turns and len(write) <= last:
             write += self._message(turns.popleft(), tty.MAX_STDIN_BYTES - len(write))
         return write
+
+    def next_pieces(self, most: int) -> bytes:
+        """Return the next messages for one write of up to ``most`` pieces, empty if there are none.
+
+        Each piece has 4096 bytes, the last one perhaps less, and holds whole
+        messages only.
+        """
+        pieces = [self.next_write(tty.MAX_TO_AGENT_BYTES)]
+        while len(pieces[-1]) == tty.MAX_TO_AGENT_BYTES and len(pieces) < most and self._turns:
+            pieces.append(self.next_write(tty.MAX_TO_AGENT_BYTES))
+        return b"".join(pieces)
 
     def _message(self, target: Input, room: int) -> bytes:
         data = target.take(room)

@@ -39,6 +39,11 @@ def all_messages(queue: InputQueue) -> list[tuple[int, bytes]]:
     return found
 
 
+def cut(write: bytes) -> list[bytes]:
+    """Return the pieces in which a VM reads a write."""
+    return [write[start : start + PIECE_BYTES] for start in range(0, len(write), PIECE_BYTES)]
+
+
 # ---- by example
 
 
@@ -72,6 +77,25 @@ def test_a_write_is_never_longer_than_one_piece() -> None:
     queue.push(Input(1), b"short")
     queue.push(long, b"x" * 5000)
     assert [len(queue.next_write(PIECE_BYTES)) for _ in range(2)] == [4096, 5000 - 4067 + 12]
+
+
+def test_a_write_of_several_pieces_has_whole_messages_in_each() -> None:
+    queue, one, other = InputQueue(), Input(1), Input(3)
+    queue.push(one, b"x" * 10_000)
+    queue.push(other, b"y" * 1000)
+    first = queue.next_pieces(2)
+    assert [[seq for seq, _ in messages(piece)] for piece in cut(first)] == [[1], [3, 1]]
+    assert len(first) == 2 * PIECE_BYTES
+    assert len(queue.next_pieces(2)) == 10_000 + 1000 + 4 * HEADER_BYTES - 2 * PIECE_BYTES
+    assert queue.next_pieces(2) == b""
+
+
+def test_a_piece_that_is_not_full_is_the_last_of_its_write() -> None:
+    queue = InputQueue()
+    queue.push(Input(1), b"x" * (PIECE_BYTES - 2 * HEADER_BYTES))
+    queue.push(Input(3), b"y")
+    assert [seq for seq, _ in messages(queue.next_pieces(2))] == [1]
+    assert [seq for seq, _ in messages(queue.next_pieces(2))] == [3]
 
 
 @pytest.mark.parametrize("left", [11, 12, 13])
@@ -187,7 +211,7 @@ SIZES = st.one_of(st.integers(0, 30), st.sampled_from([4071, 4072, 4073, 4084, 4
 ROOMS = st.one_of(st.integers(0, PIECE_BYTES), st.sampled_from([11, 12, 13, 4084, PIECE_BYTES]))
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["push"] * 6 + ["write"] * 3 + ["eof", "drop"]),
+        st.sampled_from(["push"] * 6 + ["write"] * 3 + ["pieces"] * 2 + ["eof", "drop"]),
         st.sampled_from(SEQS),
         SIZES,
         ROOMS,
@@ -250,6 +274,14 @@ def test_any_sequence_keeps_bytes_order_turns_and_headers(
             model.eof_due.discard(seq)
             model.closed.add(seq)
             model.turns_waited[seq].clear()
+        elif step == "pieces":
+            most = 1 + room % 4
+            pieces = cut(queue.next_pieces(most))
+            assert len(pieces) <= most
+            assert all(len(piece) == PIECE_BYTES for piece in pieces[:-1])
+            for piece in pieces:
+                for found, data in messages(piece):
+                    model.take(found, data)
         else:
             write = queue.next_write(room)
             assert len(write) <= PIECE_BYTES
