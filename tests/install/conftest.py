@@ -18,6 +18,8 @@ NOT_COPIED = shutil.ignore_patterns(
     *(".git", ".venv", ".tox", "build", "dist", "*.egg-info", "_commit"),
     *("__pycache__", ".*_cache", ".hypothesis", ".coverage*", ".fuzz", "htmlcov", "corpus"),
 )
+# Whoever comes first waits for make, a compiler of policies, pip and its registry.
+BUILD_TIMEOUT_S = 300
 # A commit needs a name; the user's own settings may ask for a signature.
 GIT = ("git", "-c", "user.name=x", "-c", "user.email=x", "-c", "commit.gpgsign=false")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -44,6 +45,8 @@ def complete(tmp_path_factory):
         done = subprocess.run(
             ["bash", "--norc", "-u", "-c", script],
             cwd=directory,
+            # Bash would complain of a language that is not there, and read a file of the user's.
+            env=os.environ | {"LC_ALL": "C.UTF-8", "BASH_ENV": ""},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",

@@ -17,9 +17,9 @@ import pytest
 
 from ccproxy_lib.wire.frames import Command
 from tests.e2e.harness import PATIENCE_S, Client, SandboxVm, container, wait_until
-from tests.install.conftest import Failed, make, run
+from tests.install.conftest import BUILD_TIMEOUT_S, Failed, make, run
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(BUILD_TIMEOUT_S)]
 
 # With all that a system may have.
 EVERYTHING = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 
@@ -17,7 +18,11 @@ PAGE = TOP / "docs" / "cc-proxy.8"
 def warnings_of(*command) -> list[str]:
     if not shutil.which(command[0]):
         pytest.skip(f"{command[0]} is not installed (Debian: mandoc, man-db)")
-    done = subprocess.run([*command, PAGE], capture_output=True, encoding="utf-8", check=False)
+    # Neither the language nor the terminal decides on what there is to complain of.
+    env = os.environ | {"LC_ALL": "C.UTF-8", "MANWIDTH": "80"}
+    done = subprocess.run(
+        [*command, PAGE], env=env, capture_output=True, encoding="utf-8", check=False
+    )
     return (done.stderr if command[0] == "man" else done.stdout + done.stderr).splitlines()
 
 

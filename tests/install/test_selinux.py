@@ -16,10 +16,11 @@ import pytest
 from ccproxy_lib.wire.frames import Command
 from tests.e2e.harness import PATIENCE_S, Client, SandboxVm, container, wait_until
 from tests.install import policy as policies
+from tests.install.conftest import BUILD_TIMEOUT_S
 from tests.install.test_install import listens, run_a_process
 from tests.install.traced import CALLS, Access, accesses
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(BUILD_TIMEOUT_S)]
 
 FILE_CLASSES = ("file", "dir", "lnk_file", "sock_file", "fifo_file", "chr_file", "blk_file")
 WRITING = {

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from tests.install.conftest import make, run
+from tests.install.conftest import BUILD_TIMEOUT_S, make, run
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(BUILD_TIMEOUT_S)]
 
 # No git can be found.
 WITHOUT_GIT = {"PATH": "/nonexistent"}
