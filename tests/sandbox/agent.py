@@ -16,7 +16,7 @@ from ccproxy_lib.wire import ctl, tty
 from ccproxy_lib.wire.ctl import Code
 
 ROOT = Path(ccproxy_lib.__file__).parents[1]
-DEADLINE_S = 20
+DEADLINE_S = 30
 POWERED_OFF = 70
 SLEEPER = ["sleep", "1000"]
 
