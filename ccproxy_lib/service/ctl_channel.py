@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import gevent
 from gevent.event import Event
 from gevent.hub import Waiter, get_hub
 
@@ -30,7 +31,6 @@ from ccproxy_lib.errors import (
     VmGone,
 )
 from ccproxy_lib.host.logs import tags
-from ccproxy_lib.service.crew import Crew
 from ccproxy_lib.service.stream import Bell, Stream
 from ccproxy_lib.state.counters import Counters
 from ccproxy_lib.state.rate import Rate
@@ -108,15 +108,14 @@ class Call:
 class CtlChannel:
     """Commands to one agent.
 
-    ``crew`` has its reader and its writer.  ``on_event`` gets what the agent tells
-    unasked, ``on_lost`` the reason when the channel ends.
+    ``on_event`` gets what the agent tells unasked, ``on_lost`` the reason when
+    the channel ends.
     """
 
     def __init__(
         self,
         vm_id: str,
         channel: Stream,
-        crew: Crew,
         max_commands: int,
         counters: Counters,
         on_event: Callable[[str], None],
@@ -144,8 +143,8 @@ class CtlChannel:
         self._event_rate = Rate(EVENTS_BURST, EVENTS_PER_S, time.monotonic())
         self._parser = ctl.CtlParser()
         channel.shortcut = self._take_plain_ack
-        crew.spawn(self._read)
-        crew.spawn(self._write)
+        gevent.spawn(self._read)
+        gevent.spawn(self._write)
 
     def call(
         self,

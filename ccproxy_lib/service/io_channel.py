@@ -18,7 +18,6 @@ from gevent.event import Event
 from ccproxy_lib.errors import ProtocolError
 from ccproxy_lib.host.hangup import HasDescriptor, hung_up
 from ccproxy_lib.host.logs import tags
-from ccproxy_lib.service.crew import Crew
 from ccproxy_lib.service.io_dump import IoDump, Messages
 from ccproxy_lib.service.stream import Bell, Stream
 from ccproxy_lib.service.traces import session_tags
@@ -49,15 +48,14 @@ _buffer = memoryview(bytearray(READ_BYTES))
 class IoChannel:
     """The streams of one VM.
 
-    ``crew`` has its reader and its writer.  ``on_exit`` is called with a session and
-    its process's exit status, ``on_lost`` with the reason when the channel ends.
+    ``on_exit`` is called with a session and its process's exit status,
+    ``on_lost`` with the reason when the channel ends.
     """
 
     def __init__(
         self,
         vm: Vm,
         channel: Stream,
-        crew: Crew,
         buffer_bytes: int,
         on_exit: Callable[[Session, int], None],
         on_lost: Callable[[str], None],
@@ -81,8 +79,8 @@ class IoChannel:
         self._closed = False
         # Rung for a reader that waits for a shim.
         self._has_room = Bell()
-        crew.spawn(self._read)
-        crew.spawn(self._write)
+        gevent.spawn(self._read)
+        gevent.spawn(self._write)
 
     def close(self) -> None:
         """Close the channel; its greenlets end."""

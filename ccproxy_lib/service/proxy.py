@@ -13,7 +13,6 @@ from ccproxy_lib.host.hangup import hung_up
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.host.spool import Spool
 from ccproxy_lib.host.tokens import new_token
-from ccproxy_lib.service.crew import Crew
 from ccproxy_lib.service.events import Events
 from ccproxy_lib.service.hub_lag import HubLag
 from ccproxy_lib.service.outbox import Outbox
@@ -62,7 +61,6 @@ class Proxy:
         self.counters = Counters()
         self.events = Events(self.counters)
         self.hub_lag = HubLag()
-        self._crew = Crew()
         self.started_s = time.monotonic()
         self.registry = Registry(new_token, limits, self._new_output, self.counters)
         self.clients: set[Client] = set()
@@ -87,15 +85,7 @@ class Proxy:
         """Connect to a VM and make it known; CommandError, and nothing left behind, if not."""
         vm = self.registry.reserve(request.vm_id)  # before anything that waits
         log.info("VM registering", extra=tags(vm=vm.id, client=client_id))
-        link = VmLink(
-            vm,
-            self._crew,
-            self.registry,
-            self.limits,
-            self.counters,
-            self.events,
-            self._link_closed,
-        )
+        link = VmLink(vm, self.registry, self.limits, self.counters, self.events, self._link_closed)
         try:
             link.connect(request.ctl_path, request.io_path, request.console_path)
         except BaseException as error:

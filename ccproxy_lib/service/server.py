@@ -12,6 +12,7 @@ from typing import Protocol
 
 import gevent
 from gevent.event import Event
+from gevent.pool import Pool
 
 from ccproxy_lib.host.listener import Listener
 from ccproxy_lib.host.logs import tags
@@ -19,7 +20,6 @@ from ccproxy_lib.service import log_pump
 from ccproxy_lib.service.accepting import AcceptingServer
 from ccproxy_lib.service.clients import Clients
 from ccproxy_lib.service.connection import Protocols
-from ccproxy_lib.service.crew import Crew
 from ccproxy_lib.service.ksm import KsmTuner
 from ccproxy_lib.service.pod import PodProxy
 from ccproxy_lib.service.protocol1 import Protocol1
@@ -95,7 +95,7 @@ class Daemon:
         if ksm is not None:
             self.proxy.on_registered = ksm.vm_registered
         self._server = AcceptingServer(
-            listener.socket, self._serve, spawn=Crew(limits.max_clients + REFUSED_CLIENTS)
+            listener.socket, self._serve, spawn=Pool(limits.max_clients + REFUSED_CLIENTS)
         )
 
     def run(self) -> None:

@@ -14,7 +14,6 @@ from ccproxy_lib.errors import CCProxyError, CommandError, DeadlineMissed, VmGon
 from ccproxy_lib.host import logs
 from ccproxy_lib.host.logs import tags
 from ccproxy_lib.service.console import follow_console
-from ccproxy_lib.service.crew import Crew
 from ccproxy_lib.service.ctl_channel import CtlChannel
 from ccproxy_lib.service.dial import dial
 from ccproxy_lib.service.events import Events
@@ -48,7 +47,6 @@ log = logging.getLogger(__name__)
 class VmLink:
     """The live side of one registered VM, to whose agent ``commands`` have gone.
 
-    ``crew`` does the work of its channels.
     ``on_closed`` is called once, when the channels are closed for good: after
     UnregisterVM when the last session has ended, or when the VM is gone.
     """
@@ -56,7 +54,6 @@ class VmLink:
     def __init__(
         self,
         vm: Vm,
-        crew: Crew,
         registry: Registry,
         limits: Limits,
         counters: Counters,
@@ -65,7 +62,6 @@ class VmLink:
     ) -> None:
         self.vm = vm
         self.commands = 0
-        self._crew = crew
         self._counters = counters
         self._events = events
         self._registry = registry
@@ -93,19 +89,13 @@ class VmLink:
         self.ctl = CtlChannel(
             self.vm.id,
             ctl_channel,
-            self._crew,
             self._limits.max_commands,
             self._counters,
             self._agent_event,
             self.lost,
         )
         self.io = IoChannel(
-            self.vm,
-            io_channel,
-            self._crew,
-            self._limits.session_buffer_bytes,
-            self._process_over,
-            self.lost,
+            self.vm, io_channel, self._limits.session_buffer_bytes, self._process_over, self.lost
         )
         began_s = time.monotonic()
         if not self._wait_for_ready(deadline_s):

@@ -11,7 +11,6 @@ from types import CodeType, FrameType
 import gevent
 from greenlet import greenlet
 
-from ccproxy_lib.service.crew import is_idle
 from ccproxy_lib.service.debug.code_names import file_of, name_of
 from ccproxy_lib.service.turns import in_turns
 
@@ -38,17 +37,14 @@ def report(greenlets: Iterable[greenlet]) -> str:
 
 
 def alive() -> list[greenlet]:
-    """Find all greenlets that are not over, the hub and the main one included.
-
-    Those that only wait for a job are left out.
-    """
+    """Find all greenlets that are not over, the hub and the main one included."""
     kinds: dict[type, bool] = {}
     found: list[greenlet] = []
     for each in in_turns(gc.get_objects(), OBJECTS_IN_A_ROW):
         kind = type(each)
         if kind not in kinds:
             kinds[kind] = issubclass(kind, greenlet)
-        if kinds[kind] and not each.dead and not is_idle(each):
+        if kinds[kind] and not each.dead:
             found.append(each)
     return found
 
