@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 
 import pytest
@@ -22,11 +21,10 @@ def test_requests_in_a_row_take_turns_with_clients(start_daemon, tmp_path) -> No
         asking.sendall(REQUEST)
         daemon.wait_for_log("HTTP request")
         # All of it is there at once when the daemon looks, in whatever order it does.
-        daemon.process.send_signal(signal.SIGSTOP)
-        clients[0].close()
-        asking.sendall(REQUEST * REQUESTS)
-        clients[1].close()
-        daemon.process.send_signal(signal.SIGCONT)
+        with daemon.stopped():
+            clients[0].close()
+            asking.sendall(REQUEST * REQUESTS)
+            clients[1].close()
         log = daemon.wait_for_log("HTTP request", 1 + REQUESTS)
     assert log.count("client gone") == 3
     assert log.count("HTTP request", 0, log.rindex("client gone")) < REQUESTS

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 
 import pytest
@@ -65,14 +63,11 @@ def test_a_flood_of_stdin_that_nobody_takes_leaves_turns_to_others(pair):
         shim.stdin(b"")
         assert vm.input()[1] == b""
         hold_much(shim.socket)
-        os.kill(daemon.pid, signal.SIGSTOP)
-        try:
+        with daemon.stopped():
             # Whichever of them the daemon looks at first.
             before.command(Command.CONNECT_SHIM, {"token": tokens[0]})
             flood = encode(Type.STREAM, Stream.STDIN, bytes(60_000)) * 200
             shim.socket.sendall(flood + encode(Type.COMMAND, Command.DISCONNECT_SHIM))
             behind.command(Command.CONNECT_SHIM, {"token": tokens[1]})
-        finally:
-            os.kill(daemon.pid, signal.SIGCONT)
         seen = [json.loads(watcher.frame().payload)["event"] for _ in range(3)]
     assert seen == ["shim-connected", "shim-connected", "shim-disconnected"]
