@@ -35,7 +35,7 @@ def may_enter(client: socket.socket, peer: Peer, socket_gid: Callable[[], int | 
 
     ``socket_gid`` returns None where the socket has no file, and so no group.
     """
-    if peer.uid in (0, os.geteuid()):
+    if peer.uid == 0 or peer.uid == os.geteuid():
         return True
     gid = socket_gid()
     return gid is not None and gid in (peer.gid, *_supplementary_groups(client))

@@ -237,7 +237,7 @@ class Connection:
 
     def _leave(self, all_read: bool) -> None:
         """Come to an end; ``all_read`` tells that the client has read all that it was sent."""
-        if not hung_up(self.stream):
+        if self.outbox.sending and not hung_up(self.stream):
             self.outbox.finish(FINISH_TIMEOUT_S)
         if self.shim is not None:
             session = self.shim.session

@@ -29,9 +29,8 @@ def dial(path: str, purpose: str, deadline_s: float) -> Stream:
 
 
 def _connect(path: str, deadline_s: float) -> socket.socket:
-    channel = PlainSocket(socket.AF_UNIX, socket.SOCK_STREAM)
+    channel = PlainSocket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        channel.setblocking(False)
         while not _has_connected(channel, path):
             if time.monotonic() >= deadline_s:
                 raise OSError(errno.EAGAIN, "nobody accepts the connection")

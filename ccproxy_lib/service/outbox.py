@@ -56,6 +56,11 @@ class Outbox:
         """How much waits that is not a session's output."""
         return self._answers.size_bytes
 
+    @property
+    def sending(self) -> bool:
+        """Whether something waits for the socket to take it."""
+        return self._writer is not None
+
     def send(self, frame: bytes) -> None:
         """Send a whole frame, behind those that wait."""
         if self.broken:

@@ -59,7 +59,8 @@ class Stream:
             self.plain = connected
         else:
             self.plain = PlainSocket(fileno=connected.detach())
-        self.plain.setblocking(False)
+        if self.plain.gettimeout() != 0:
+            self.plain.setblocking(False)
         self._recv = self.plain.recv
         self._hub = get_hub()
         self._readable: Any = self._hub.loop.io(self.plain.fileno(), READABLE)

@@ -7,6 +7,7 @@ each message.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -29,6 +30,7 @@ from ccproxy_lib.state.limits import Limits
 from ccproxy_lib.wire import frames, tty
 from ccproxy_lib.wire.frames import Command, Stream, Type
 from tests.e2e.harness import PATIENCE_S, Client, ScriptedVm, container, wait_until
+from tests.e2e.steps import start
 
 pytestmark = pytest.mark.system
 
@@ -47,7 +49,10 @@ class World:
     def __init__(self, path: str, directory: Path) -> None:
         self.shims: list[list[socket.socket]] = []
         self.runtimes: list[socket.socket] = []
+        self.path = path
         with contextlib.ExitStack() as stack:
+            self.spare_vm = ScriptedVm(directory, "spare")
+            stack.callback(self.spare_vm.close)
             self.vms = [self._vm(stack, path, directory, number) for number in range(VMS)]
             self._stack = stack.pop_all()
 
@@ -150,6 +155,29 @@ def commands(world: World) -> int:
     return rounds * VMS
 
 
+def cycles(world: World) -> int:
+    """VMs that come, run one process and go."""
+    rounds = 50
+    vm = world.spare_vm
+    for _ in range(rounds):
+        with Client(world.path) as runtime, Client(world.path) as shim:
+            where = {"ctlSerial": vm.ctl_path, "ioSerial": vm.io_path}
+            members = {"containerId": "spare", "numIOStreams": 1, **where}
+            runtime.command(Command.REGISTER_VM, members)
+            vm.accept()
+            (token,) = json.loads(runtime.answer())["io"]["tokens"]
+            shim.call(Command.CONNECT_SHIM, {"token": token})
+            stdio, _ = start(vm, runtime, token=token)
+            vm.io.sendall(tty.encode(stdio, b"") + tty.encode(stdio, b"\0"))
+            assert shim.collect() == (b"", b"", 0)
+            shim.command(Command.DISCONNECT_SHIM)
+            assert shim.frame() is None
+            runtime.unregister("spare")
+            assert not vm.ctl.recv(1)
+            assert not vm.io.recv(1)
+    return rounds
+
+
 # ---- system calls, of the real daemon
 
 
@@ -185,6 +213,8 @@ def calls(summary: Path) -> dict[str, int]:
         pytest.param(stdout, 60, id="stdout"),
         pytest.param(stdin, 200, id="stdin"),
         pytest.param(commands, 8_500, id="commands"),
+        # Of four connections and six greenlets, for each of which Python maps memory.
+        pytest.param(cycles, 80_000, id="register cycles"),
     ],
 )
 def test_system_calls_of_1000_messages(start_daemon, tmp_path, load: Load, most: int) -> None:
@@ -260,6 +290,8 @@ class ProxyThread(threading.Thread):
         pytest.param(stdin, 80, id="stdin"),
         # To the client's greenlet, and once more when there is an answer.
         pytest.param(commands, 4_400, id="commands"),
+        # Two for each beginning and end of six greenlets, and each time that one is woken.
+        pytest.param(cycles, 43_000, id="register cycles"),
     ],
 )
 def test_switches_of_1000_messages(tmp_path, load: Load, most: int) -> None:
