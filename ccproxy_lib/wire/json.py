@@ -26,6 +26,8 @@ _ONE_OF = {
     characters: re.compile(rf"[ \t\n\r]*([{characters}])[ \t\n\r]*")
     for characters in ("{", ":", ",}")
 }
+# A member's name up to its value, unless there are escapes in it.
+_PLAIN_NAME = re.compile(r'"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')
 # How brackets pair up is found by three passes in C: a mebibyte of them holds
 # nobody up.  With escapes removed a string ends at the next quote, or never.
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
@@ -126,15 +128,22 @@ def _scan_object(text: str, start: int) -> list[Member]:
     if text.startswith("}", pos):
         return found
     while True:
-        if not text.startswith('"', pos):
-            raise ValueError(f"expected a member's name at character {pos}")
-        name, name_end = _SCANNER.raw_decode(text, pos)
-        _, value_start = _expect(":", text, name_end)
+        plain = _PLAIN_NAME.match(text, pos)
+        name, value_start = (plain[1], plain.end()) if plain else _scan_name(text, pos)
         _, value_end = _SCANNER.raw_decode(text, value_start)
         found.append(Member(name, value_start, value_end))
         character, pos = _expect(",}", text, value_end)
         if character == "}":
             return found
+
+
+def _scan_name(text: str, pos: int) -> tuple[str, int]:
+    """Return the name that begins at ``pos``, and where its value does."""
+    if not text.startswith('"', pos):
+        raise ValueError(f"expected a member's name at character {pos}")
+    name, end = _SCANNER.raw_decode(text, pos)
+    _, value_start = _expect(":", text, end)
+    return name, value_start
 
 
 def _expect(characters: str, text: str, pos: int) -> tuple[str, int]:
