@@ -37,6 +37,10 @@ class Protocol2:
 
     def feed(self, data: bytes) -> bool:
         """Handle the frames that ``data`` completes; whether it ends in the middle of one."""
+        sole = self._parser.sole_command(data)
+        if sole is not None:
+            self._command(*sole)
+            return False
         try:
             for frame in self._parser.feed(data):
                 self._handle(frame)

@@ -85,6 +85,8 @@ class Frame(NamedTuple):
 _LENGTH = struct.Struct(">I")
 # What comes before the length, as all shims write it.
 _STDIN_HEADER = _HEADER.pack(VERSION, MIN_HEADER_WORDS, Type.STREAM, Stream.STDIN, 0)[:8]
+# What comes before the opcode.
+_COMMAND_HEADER = _HEADER.pack(VERSION, MIN_HEADER_WORDS, Type.COMMAND, 0, 0)[:7]
 
 # A NamedTuple's own constructor takes several times as long.
 _new = tuple.__new__
@@ -134,6 +136,18 @@ class FrameParser:
         if not data.startswith(_STDIN_HEADER + length.to_bytes(4, "big")):
             return None
         return memoryview(data)[HEADER_BYTES:]
+
+    def sole_command(self, data: bytes) -> tuple[int, bytes] | None:
+        """Return opcode and payload if ``data`` is one whole command and nothing else.
+
+        As most reads of commands are; for everything else there is :meth:`feed`.
+        """
+        length = len(data) - HEADER_BYTES
+        if self._partial or not 0 <= length <= self._max_payload_bytes:
+            return None
+        if not data.startswith(_COMMAND_HEADER) or data[8:12] != length.to_bytes(4, "big"):
+            return None
+        return data[7], data[HEADER_BYTES:]
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Yield the frames that ``data`` completes.

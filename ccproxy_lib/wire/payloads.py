@@ -115,7 +115,7 @@ def hyper_of(fields: dict[str, Any], text: str) -> Hyper:
     tokens = fields.get("tokens")
     if tokens is None:
         tokens = []
-    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+    elif not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         raise PayloadError("'tokens' must be a list of strings")
     data = ""
     if fields.get("data") is not None:

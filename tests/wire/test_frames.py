@@ -341,3 +341,52 @@ def test_sole_stdin_in_the_middle_of_a_frame_is_none() -> None:
     parser = FrameParser()
     list(parser.feed(raw_frame(Type.STREAM, Stream.STDIN, bytes(50))[:-20]))
     assert parser.sole_stdin(raw_frame(Type.STREAM, Stream.STDIN, b"abc")) is None
+
+
+@given(
+    st.binary(max_size=5), FIRST_FRAMES, st.sampled_from([0, 0, -1, 1]), st.sampled_from([9, 99])
+)
+def test_a_sole_command_is_what_feed_would_say(before, frame, excess, limit) -> None:
+    data = frame[:excess] if excess < 0 else frame + b"\0" * excess
+    parser, other = FrameParser(limit), FrameParser(limit)
+    if before:
+        frames_before, refused = read([before], parser)
+        if refused or frames_before:
+            return
+        read([before], other)
+    sole = parser.sole_command(data)
+    if sole is not None:
+        (told,), refused = read([data], other)
+        assert not refused
+        assert (told.type, told.opcode, told.payload, told.error) == (Type.COMMAND, *sole, False)
+        assert not parser.midway
+
+
+@pytest.mark.parametrize("payload", [b"", b"{}", b"x" * 99])
+def test_a_sole_command_is_found(payload: bytes) -> None:
+    data = raw_frame(Type.COMMAND, Command.HYPER, payload)
+    assert FrameParser(99).sole_command(data) == (Command.HYPER, payload)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        raw_frame(Type.COMMAND, Command.HYPER, b"{}") + b"\0",
+        raw_frame(Type.COMMAND, Command.HYPER, b"{}")[:-1],
+        raw_frame(Type.COMMAND, Command.HYPER, b"")[:-1],
+        raw_frame(Type.COMMAND, Command.HYPER, b"x" * 100),
+        raw_frame(Type.COMMAND, Command.HYPER, b"{}", b"more"),
+        raw_frame(Type.COMMAND | frames.ERROR_FLAG, Command.HYPER, b"{}"),
+        raw_frame(Type.STREAM, Stream.LOG, b"{}"),
+        raw_frame(Type.STREAM, Stream.STDIN, b"abc"),
+    ],
+)
+def test_all_but_a_sole_command_is_left_to_feed(data: bytes) -> None:
+    assert FrameParser(99).sole_command(data) is None
+
+
+def test_a_sole_command_in_the_middle_of_a_frame_is_none() -> None:
+    parser = FrameParser()
+    list(parser.feed(raw_frame(Type.STREAM, Stream.STDIN, bytes(50))[:-20]))
+    assert parser.sole_command(raw_frame(Type.COMMAND, Command.HYPER, b"{}")) is None
