@@ -80,8 +80,14 @@ class Program:
         self._log_begin = self.log_path.stat().st_size if begin is None else begin
 
     def wait_for_log(self, text: str, times: int = 1) -> str:
-        wait_until(lambda: self.log.count(text) >= times, f"the log says '{text}'")
-        return self.log
+        """Wait until whole lines say it so often, and return all of those."""
+
+        def lines() -> str:
+            said = self.log
+            said = said[: said.rfind("\n") + 1]
+            return said if said.count(text) >= times else ""
+
+        return wait_until(lines, f"the log says '{text}'")
 
     def stop(self) -> int:
         if self.process.poll() is None:
