@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ccproxy_lib.client import ProxyLost, ProxyTimeout, Shim, deadline
+from ccproxy_lib.client import ProxyLost, ProxyTimeout, Shim, connection, deadline
 from ccproxy_lib.client import shim as client_shim
 from ccproxy_lib.client.connection import Attend
 from ccproxy_lib.wire import frames
@@ -63,7 +63,11 @@ def test_what_has_come_of_a_broken_frame_counts(tmp_path: Path) -> None:
         assert shim.stdout.read() == b"0123456789"
 
 
-def test_what_the_proxy_said_before_it_went_is_read_when_sending_fails(tmp_path: Path) -> None:
+def test_what_the_proxy_said_before_it_went_is_read_when_sending_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LAST_WORDS_S", PATIENCE_S)
+
     def first(peer: Peer) -> None:
         peer.accept_shim()
         assert connected.wait(PATIENCE_S)
