@@ -40,7 +40,8 @@ from ccproxy_lib.wire.ctl import Code, CtlMessage
 READ_BYTES = 65536
 # More than any socket holds, and an end for an agent that goes on sending.
 DRAIN_READS = 16
-PLAIN_ACK = ctl.encode(Code.ACK)
+PLAIN_ACK = CtlMessage(Code.ACK, b"")
+PLAIN_ACK_BYTES = ctl.encode(*PLAIN_ACK)
 NEVER = float("inf")
 # How many of an agent's events are logged at once, and a second.
 EVENTS_BURST = 100
@@ -301,9 +302,11 @@ class CtlChannel:
         Where there is more to do on it, that is left to the reader, which may wait.
         """
         call = self._outstanding
-        if data != PLAIN_ACK or call is None or call.on_done or self._rest or self._parser.midway:
+        if data != PLAIN_ACK_BYTES or call is None or call.on_done:
             return False
-        self._answer(CtlMessage(Code.ACK, b""))
+        if self._rest or self._parser.midway:
+            return False
+        self._answer(PLAIN_ACK)
         return True
 
     def _take(self, message: CtlMessage) -> None:

@@ -138,12 +138,20 @@ class VmLink:
 
     # ---- commands to the agent
 
-    def command(self, code: Code, payload: bytes) -> bytes:
+    def command(
+        self,
+        code: Code,
+        payload: bytes,
+        on_done: Callable[[CCProxyError | None], None] | None = None,
+    ) -> bytes:
         """Pass a command on and return the payload of the agent's ACK.
 
-        Raises CommandError, AgentError, AgentTimeout or VmGone.
+        ``on_done`` is that of CtlChannel's Call.  Raises CommandError, AgentError,
+        AgentTimeout or VmGone.
         """
-        return self._call(code, payload)
+        _check_length(len(payload))
+        self.commands += 1
+        return self.ctl.call(code, payload, self._limits.command_timeout_s, on_done)
 
     def start_process(
         self, session: Session, code: Code, start: ProcessStart, client_id: int
@@ -162,14 +170,14 @@ class VmLink:
         fields = session_tags(session, exec=start.is_exec, client=client_id)
         log.info("process starting", extra=fields)
         payload = start.with_numbers(session.stdio, session.stderr)
-        return self._call(code, payload, lambda error: self._start_answered(session, error))
+        return self.command(code, payload, lambda error: self._start_answered(session, error))
 
     def signal(self, session: Session, signal: Signal) -> None:
         """Deliver a signal to a session's process; raises as :meth:`command`."""
         if session.state in OVER:
             raise CommandError("the process has ended")
         if signal.number == SIGWINCH:
-            self._call(Code.WIN_SIZE, payloads.win_size(session.stdio, signal))
+            self.command(Code.WIN_SIZE, payloads.win_size(session.stdio, signal))
         elif session.is_exec:
             name = payloads.SIGNAL_NAMES[signal.number]
             raise CommandError(
@@ -178,17 +186,7 @@ class VmLink:
             )
         else:
             payload = payloads.kill_container(session.container_id, signal.number)
-            self._call(Code.KILL_CONTAINER, payload)
-
-    def _call(
-        self,
-        code: Code,
-        payload: bytes,
-        on_done: Callable[[CCProxyError | None], None] | None = None,
-    ) -> bytes:
-        _check_length(len(payload))
-        self.commands += 1
-        return self.ctl.call(code, payload, self._limits.command_timeout_s, on_done)
+            self.command(Code.KILL_CONTAINER, payload)
 
     # ---- the end of a process, of the VM
 
