@@ -16,6 +16,8 @@ from ccproxy_lib.wire import tty
 # Data is collected in pieces of about this size, so that none is ever moved to make room.
 CHUNK_BYTES = 65536
 
+Buffer = bytes | bytearray | memoryview
+
 _NO_CHUNKS: deque[memoryview] = deque()
 
 
@@ -130,13 +132,9 @@ class InputQueue:
         All headers lie within the first ``headers_within`` bytes, and the whole
         write is no longer than one piece (4096 bytes).
         """
-        write = b""
-        turns = self._turns
-        # Where the last header may begin, with room for a byte behind it.
-        last = min(headers_within, tty.MAX_TO_AGENT_BYTES - 1) - tty.HEADER_BYTES
-        while turns and len(write) <= last:
-            write += self._message(turns.popleft(), tty.MAX_STDIN_BYTES - len(write))
-        return write
+        parts: list[Buffer] = []
+        self._fill_piece(parts, headers_within)
+        return b"".join(parts)
 
     def next_pieces(self, most: int) -> bytes:
         """Return the next messages for one write of up to ``most`` pieces, empty if there are none.
@@ -144,19 +142,30 @@ class InputQueue:
         Each piece has 4096 bytes, the last one perhaps less, and holds whole
         messages only.
         """
-        pieces = [self.next_write(tty.MAX_TO_AGENT_BYTES)]
-        while len(pieces[-1]) == tty.MAX_TO_AGENT_BYTES and len(pieces) < most and self._turns:
-            pieces.append(self.next_write(tty.MAX_TO_AGENT_BYTES))
-        return b"".join(pieces)
+        parts: list[Buffer] = []
+        for _ in range(most):
+            if self._fill_piece(parts, tty.MAX_TO_AGENT_BYTES) < tty.MAX_TO_AGENT_BYTES:
+                break
+        return b"".join(parts)
 
-    def _message(self, target: Input, room: int) -> bytes:
-        data = target.take(room)
-        target.queued = False
-        if target.size_bytes or (target.eof and data):
-            self._take_turn(target)
-        if target.on_taken:
-            target.on_taken()
-        return tty.encode(target.seq, data)
+    def _fill_piece(self, parts: list[Buffer], headers_within: int) -> int:
+        """Add headers and data of the next messages to ``parts``; return how much that is."""
+        turns = self._turns
+        # Where the last header may begin, with room for a byte behind it.
+        last = min(headers_within, tty.MAX_TO_AGENT_BYTES - 1) - tty.HEADER_BYTES
+        size = 0
+        while turns and size <= last:
+            target = turns.popleft()
+            data = target.take(tty.MAX_STDIN_BYTES - size)
+            target.queued = False
+            if target.size_bytes or (target.eof and data):
+                self._take_turn(target)
+            if target.on_taken:
+                target.on_taken()
+            length = tty.HEADER_BYTES + len(data)
+            parts += (tty.HEADER.pack(target.seq, length), data)
+            size += length
+        return size
 
     def _take_turn(self, target: Input) -> None:
         if not target.queued:

@@ -82,9 +82,11 @@ class Frame(NamedTuple):
     error: bool = False
 
 
-_LENGTH = struct.Struct(">I")
 # What comes before the length, as all shims write it.
 _STDIN_HEADER = _HEADER.pack(VERSION, MIN_HEADER_WORDS, Type.STREAM, Stream.STDIN, 0)[:8]
+# The same as one number: comparing it costs less than looking for the bytes.
+_STDIN_KIND = int.from_bytes(_STDIN_HEADER, "big")
+_KIND_AND_LENGTH = struct.Struct(">QI")
 # What comes before the opcode.
 _COMMAND_HEADER = _HEADER.pack(VERSION, MIN_HEADER_WORDS, Type.COMMAND, 0, 0)[:7]
 
@@ -206,11 +208,12 @@ class FrameParser:
         pieces: list[memoryview] = []
         end = len(data)
         limit = self._max_payload_bytes
-        while data.startswith(_STDIN_HEADER, pos) and end - pos > HEADER_BYTES:
+        unpack = _KIND_AND_LENGTH.unpack_from
+        while end - pos >= HEADER_BYTES:
+            kind, length = unpack(data, pos)
             start = pos + HEADER_BYTES
-            (length,) = _LENGTH.unpack_from(data, pos + 8)
             stop = start + length
-            if stop > end or not 0 < length <= limit:
+            if kind != _STDIN_KIND or stop > end or not 0 < length <= limit:
                 break
             pieces.append(view[start:stop])
             pos = stop
