@@ -135,7 +135,7 @@ class FrameParser:
         length = len(data) - HEADER_BYTES
         if self._partial or not 0 < length <= self._max_payload_bytes:
             return None
-        if not data.startswith(_STDIN_HEADER + length.to_bytes(4, "big")):
+        if _KIND_AND_LENGTH.unpack_from(data) != (_STDIN_KIND, length):
             return None
         return memoryview(data)[HEADER_BYTES:]
 
