@@ -150,7 +150,7 @@ class IoChannel:
         """Send what the VM takes now; leave the rest to the writer.  Runs in the hub."""
         try:
             for _ in range(WRITES_IN_A_ROW):
-                if not self._input:
+                if not self._input or self._closed:
                     self._flushing = False
                     return
                 if not self._unread.is_little():

@@ -132,7 +132,8 @@ class Stream:
             data = memoryview(data)[sent:]
 
     def wait_writable(self) -> None:
-        """Wait until the socket takes more, or is closed."""
+        """Wait until the socket takes more."""
+        self._check_open()
         if self._writable is None:
             self._writable = self._hub.loop.io(self.plain.fileno(), WRITABLE)
         watcher = self._writable
@@ -143,6 +144,7 @@ class Stream:
         finally:
             self._writer = None
             watcher.stop()
+        self._check_open()
 
     def send_descriptor(self, byte: bytes, descriptor: int) -> None:
         """Send one byte with a descriptor, in a write of its own."""
@@ -169,6 +171,10 @@ class Stream:
         if self._reader is not None or self._writer is not None:
             self._hub.loop.run_callback(self._wake)
 
+    def _check_open(self) -> None:
+        if self._readable is None:
+            raise OSError(errno.EBADF, "the stream was closed")
+
     def _wake(self) -> None:
         """Wake those who still wait for what will never come; runs in the hub.
 
@@ -186,8 +192,7 @@ class Stream:
         to start and stop it each time costs more than all the rest of waiting.
         """
         if not self._watching:
-            if self._readable is None:
-                raise OSError(errno.EBADF, "the stream was closed")
+            self._check_open()
             self._readable.start(self._on_readable)
             self._watching = True
         self._reader = getcurrent()

@@ -39,6 +39,21 @@ def test_closing_a_stream_wakes_those_who_wait(ends) -> None:
         writer.get()
 
 
+def test_closing_a_stream_is_told_to_who_waits_to_write(ends) -> None:
+    """The socket says nothing of it; its number may be another's by then."""
+    stream, _ = ends
+    with pytest.raises(BlockingIOError):
+        while True:
+            stream.plain.send(bytes(1 << 16))
+    writer = gevent.spawn(stream.wait_writable)
+    gevent.idle()
+    stream.close()
+    for wait in (writer.get, stream.wait_writable):
+        with pytest.raises(OSError) as refusal:
+            wait()
+        assert refusal.value.errno == errno.EBADF
+
+
 def test_closing_a_stream_wakes_who_reads_into_a_buffer(ends) -> None:
     stream, _ = ends
     reader = gevent.spawn(stream.receive_into, memoryview(bytearray(10)))

@@ -9,7 +9,7 @@ import pytest
 from ccproxy_lib.wire.ctl import Code
 from ccproxy_lib.wire.frames import Command
 from tests.e2e.harness import Refused, wait_until
-from tests.e2e.steps import accept_soon, assert_alive
+from tests.e2e.steps import accept_soon, assert_alive, one_session
 
 pytestmark = pytest.mark.lasting
 
@@ -71,3 +71,16 @@ def test_a_channel_that_nobody_accepts(start_daemon, tmp_path):
             members = {"containerId": "c1", "ctlSerial": path, "ioSerial": path}
             with pytest.raises(Refused, match="nobody accepts the connection$"):
                 runtime.call(Command.REGISTER_VM, members)
+
+
+def test_a_vm_that_goes_without_having_read_its_stdin_ends_as_any(pair):
+    daemon, vm, runtime = pair()
+    _, shim, _ = one_session(daemon, runtime, vm, "c1")
+    with shim:
+        for _ in range(2):
+            shim.stdin(bytes(3000))
+            daemon.wait_until_idle()
+        vm.ctl.close()  # the other channel is still there, and not writable
+        assert shim.collect() == (b"", b"", 255)
+        daemon.wait_until_idle()
+    assert "Traceback" not in daemon.log
