@@ -16,7 +16,7 @@ import pytest
 from ccproxy_lib.wire import frames
 from ccproxy_lib.wire.ctl import Code
 from ccproxy_lib.wire.frames import Command, Stream, Type
-from tests.e2e.harness import Refused, container, wait_until
+from tests.e2e.harness import PATIENCE_S, Refused, container, wait_until
 from tests.e2e.steps import accept_soon, assert_alive, frame_bytes, hung_up, one_session, start
 
 pytestmark = pytest.mark.lasting
@@ -435,6 +435,21 @@ def test_console_line_over_64_kib(daemon, scripted, vm_id, tmp_path):
     line = next(line for line in log.splitlines() if f"read on in {vm_id}" in line)
     assert "\\u001b[31m" in line  # no escape sequence reaches whoever reads the log
     assert max(map(len, log.splitlines())) < 10_000
+
+
+def test_a_console_that_outlives_its_vm(daemon, scripted, vm_id, tmp_path):
+    vm = scripted()
+    accept_soon(vm)
+    console_path = str(tmp_path / "console")
+    with socket.socket(socket.AF_UNIX) as listener, daemon.client() as runtime:
+        listener.bind(console_path)
+        listener.listen()
+        runtime.register(vm, vm_id, console=console_path)
+        console, _ = listener.accept()
+        with console:
+            console.settimeout(PATIENCE_S)
+            vm.hang_up()
+            assert console.recv(1) == b""
 
 
 def test_token_in_log_lines(start_daemon, scripted):

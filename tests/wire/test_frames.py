@@ -213,6 +213,12 @@ def test_the_limit_can_be_chosen() -> None:
     assert read([raw_frame(0, 0, b"123456")], FrameParser(5)) == ([], True)
 
 
+def test_the_limit_holds_for_each_of_neighbouring_frames_of_stdin() -> None:
+    stdin = [raw_frame(Type.STREAM, Stream.STDIN, payload) for payload in (b"12345", b"123456")]
+    frame = Frame(Type.STREAM, Stream.STDIN, b"12345")
+    assert read([b"".join(stdin)], FrameParser(5)) == ([frame], True)
+
+
 def test_no_memory_is_taken_on_the_word_of_a_length() -> None:
     parser = FrameParser(max_payload_bytes=1 << 30)
     tracemalloc.start()

@@ -52,6 +52,8 @@ BROKEN = [
     b'{"a":"x',
     b'{"a":"\\x"}',
     b'{"a":[1}',
+    b'{"a"\x0b:1}',
+    b'{"a":\xc2\xa01}',
     b"\x00",
 ]
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -276,7 +278,7 @@ def test_an_empty_object_has_no_members(text: str) -> None:
     assert json.members(text) == []
 
 
-@pytest.mark.parametrize("payload", [b"", b"[]", b"null", *BROKEN])
+@pytest.mark.parametrize("payload", [b"", b"[]", b"null", b'{"a\n":1}', b'{"a\x1f":1}', *BROKEN])
 def test_the_places_in_broken_json_are_refused(payload: bytes) -> None:
     with pytest.raises(PayloadError, match="^not JSON: "):
         json.members(payload.decode())

@@ -75,6 +75,39 @@ def test_the_last_answer_of_an_agent_counts_whichever_channel_ends_first(daemon,
         runtime.hyper("ping")
 
 
+@pytest.mark.parametrize("first", ["ctl", "io"])
+def test_no_command_follows_the_last_answer_of_an_agent(daemon, registered, vm_id, first):
+    vm, runtime = registered
+    with daemon.client() as other:
+        other.attach(vm_id)
+        runtime.hyper_command("ping")
+        vm.command()
+        other.hyper_command("destroypod")
+        daemon.wait_until_idle()
+        with daemon.stopped():
+            vm.send(Code.ACK, b"pong")
+            getattr(vm, first).close()
+            vm.hang_up()
+        assert runtime.answer() == b"pong"
+        with pytest.raises(Refused, match="is gone"):
+            other.answer()
+    assert daemon.log.count("VM lost") == 1
+
+
+@pytest.mark.parametrize("first", ["answer", "command"])
+def test_an_answer_is_not_for_a_command_that_never_left(daemon, registered, first):
+    vm, runtime = registered
+    with daemon.stopped():  # whichever of the two it then looks at first
+        if first == "command":
+            runtime.hyper_command("ping")
+        vm.send(Code.ACK, b"for nobody")
+        vm.hang_up()
+        if first == "answer":
+            runtime.hyper_command("ping")
+    with pytest.raises(Refused, match="is gone"):
+        runtime.answer()
+
+
 def test_concurrent_commands_get_their_own_answers(daemon, registered, vm_id):
     vm, _ = registered
     clients = [daemon.client() for _ in range(8)]
