@@ -264,6 +264,7 @@ class CtlChannel:
             try:
                 sent = self._stream.try_send((call.message,))
             except OSError as error:
+                self._rest = memoryview(call.message)  # so that no answer is taken for its own
                 self._cannot_write(error)
                 return
             if sent < len(call.message):
@@ -280,7 +281,6 @@ class CtlChannel:
             self._cannot_write(error)
 
     def _cannot_write(self, error: OSError) -> None:
-        self._broken = True  # no answer can be for a command that has not left
         self._on_lost(f"writing to the control channel failed: {error.strerror}")
 
     def _read(self) -> None:

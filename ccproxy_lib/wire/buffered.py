@@ -34,8 +34,8 @@ class BufferedParser(ABC, Generic[Message]):
     def feed(self, data: bytes | memoryview) -> Iterator[Message]:
         """Yield the messages that ``data`` completes.
 
-        The iterator must be exhausted before the next call.  Raises
-        ProtocolError for a header that is no message's.
+        Fed again before that has come to its end, it goes on in the new iterator.
+        Raises ProtocolError for a header that is no message's.
         """
         buffer = self._buffer
         if not buffer and len(data) >= self.HEADER_BYTES and self._length(data) == len(data):

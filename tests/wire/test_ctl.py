@@ -109,6 +109,16 @@ def test_a_view_is_as_good_as_bytes_and_may_be_overwritten_afterwards() -> None:
     assert isinstance(message.payload, bytes)
 
 
+def test_a_parser_that_is_fed_in_the_middle_goes_on_with_what_is_left() -> None:
+    """As a channel does that finds itself lost because of the first message."""
+    first, second, third = (ctl.encode(Code.ACK, payload) for payload in (b"1", b"2", b"3"))
+    parser = CtlParser()
+    begun = parser.feed(first + second + third[:5])
+    assert next(begun) == (Code.ACK, b"1")
+    assert list(parser.feed(third[5:])) == [(Code.ACK, b"2"), (Code.ACK, b"3")]
+    assert list(begun) == []
+
+
 @pytest.mark.parametrize("length", range(8))
 def test_a_length_below_the_header_is_refused(length: int) -> None:
     with pytest.raises(ProtocolError, match=f"control message of {length} bytes"):

@@ -108,6 +108,24 @@ def test_an_answer_is_not_for_a_command_that_never_left(daemon, registered, firs
         runtime.answer()
 
 
+@pytest.mark.parametrize("first", ["event", "command"])
+def test_the_last_event_of_an_agent_counts_though_a_command_fails(daemon, registered, vm_id, first):
+    vm, runtime = registered
+    with daemon.client() as watcher:
+        watcher.call(Command.SUBSCRIBE, {"containerId": vm_id})
+        with daemon.stopped():  # whichever of the two it then looks at first
+            if first == "command":
+                runtime.hyper_command("ping")
+            vm.send(Code.PROCESS_ASYNC_EVENT, b"out of memory")
+            vm.hang_up()
+            if first == "event":
+                runtime.hyper_command("ping")
+        with pytest.raises(Refused, match="is gone"):
+            runtime.answer()
+        seen = [json.loads(watcher.frame().payload)["event"] for _ in range(2)]
+    assert seen == ["agent-event", "vm-lost"]
+
+
 def test_concurrent_commands_get_their_own_answers(daemon, registered, vm_id):
     vm, _ = registered
     clients = [daemon.client() for _ in range(8)]
