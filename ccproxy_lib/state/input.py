@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from ccproxy_lib.state.output import Buffer
 from ccproxy_lib.wire import tty
 
 # Data is collected in pieces of about this size, so that none is ever moved to make room.
 CHUNK_BYTES = 65536
-
-Buffer = bytes | bytearray | memoryview
 
 _NO_CHUNKS: deque[memoryview] = deque()
 

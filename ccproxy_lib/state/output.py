@@ -25,7 +25,7 @@ READ_ALLOWANCE_BYTES = 512 * 1024
 MAX_BUFFERS = 512
 JOIN_BELOW_BYTES = 1024
 
-Buffer = bytes | memoryview
+Buffer = bytes | bytearray | memoryview
 
 # A plain number: looking a member up in its enum costs.
 STREAM = int(Type.STREAM)

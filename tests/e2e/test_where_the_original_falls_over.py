@@ -9,7 +9,7 @@ import resource
 import signal
 import socket
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -420,36 +420,41 @@ def test_descriptor_limit_reached(start_daemon, scripted):
 # ---- console and log
 
 
-def test_console_line_over_64_kib(daemon, scripted, vm_id, tmp_path):
+@contextmanager
+def with_console(scripted, runtime, vm_id, directory):
+    """A VM with a console; gives both."""
     vm = scripted()
     accept_soon(vm)
-    console_path = str(tmp_path / "console")
-    with socket.socket(socket.AF_UNIX) as listener, daemon.client() as runtime:
-        listener.bind(console_path)
+    path = str(directory / "console")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
         listener.listen()
-        runtime.register(vm, vm_id, console=console_path)
+        runtime.register(vm, vm_id, console=path)
         console, _ = listener.accept()
         with console:
-            console.sendall(b"x" * 100_000 + f"\r\nread on in {vm_id} \x1b[31m\n".encode())
-            log = daemon.wait_for_log(f"read on in {vm_id} ")
+            yield vm, console
+
+
+def test_console_line_over_64_kib(daemon, scripted, vm_id, tmp_path):
+    with (
+        daemon.client() as runtime,
+        with_console(scripted, runtime, vm_id, tmp_path) as (_, console),
+    ):
+        console.sendall(b"x" * 100_000 + f"\r\nread on in {vm_id} \x1b[31m\n".encode())
+        log = daemon.wait_for_log(f"read on in {vm_id} ")
     line = next(line for line in log.splitlines() if f"read on in {vm_id}" in line)
     assert "\\u001b[31m" in line  # no escape sequence reaches whoever reads the log
     assert max(map(len, log.splitlines())) < 10_000
 
 
 def test_a_console_that_outlives_its_vm(daemon, scripted, vm_id, tmp_path):
-    vm = scripted()
-    accept_soon(vm)
-    console_path = str(tmp_path / "console")
-    with socket.socket(socket.AF_UNIX) as listener, daemon.client() as runtime:
-        listener.bind(console_path)
-        listener.listen()
-        runtime.register(vm, vm_id, console=console_path)
-        console, _ = listener.accept()
-        with console:
-            console.settimeout(PATIENCE_S)
-            vm.hang_up()
-            assert console.recv(1) == b""
+    with (
+        daemon.client() as runtime,
+        with_console(scripted, runtime, vm_id, tmp_path) as (vm, console),
+    ):
+        console.settimeout(PATIENCE_S)
+        vm.hang_up()
+        assert console.recv(1) == b""
 
 
 def test_token_in_log_lines(start_daemon, scripted):
